@@ -1,0 +1,1 @@
+"""From embeddings to decisions: what travels with a bundle."""

@@ -1,0 +1,476 @@
+"""models.bundle, models.embedder and the commands: whole bundles, or none."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from models import onnx_export
+from models.__main__ import main
+from models.bundle import Bundle, BundleError, ModelStore, load_bundle, model_version, write_bundle
+from models.embedder import Embedder
+from models.preprocess import normalise, to_batch
+from models.reid import ReidNet, build_reid
+from models.weights import save_checkpoint
+
+SIZE = (64, 32)
+
+
+def network(seed: int = 0) -> ReidNet:
+    torch.manual_seed(seed)
+    net = build_reid("osnet_x0_25").train()
+    with torch.no_grad():
+        for _ in range(3):
+            net(torch.randn(8, 3, *SIZE))
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def net() -> ReidNet:
+    return network()
+
+
+@pytest.fixture(scope="module")
+def shared_bundle(net: ReidNet, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """Not to be changed."""
+    folder = tmp_path_factory.mktemp("bundle")
+    return write_bundle(
+        folder / "b", net, SIZE, training_run="run-1", data_fingerprint="abc", metrics={"retrieval": {"mAP": 0.5}}
+    )
+
+
+@pytest.fixture
+def bundle(shared_bundle: Bundle, tmp_path: Path) -> Bundle:
+    """A copy, to be damaged."""
+    (tmp_path / "b").mkdir()
+    for file in shared_bundle.path.iterdir():
+        (tmp_path / "b" / file.name).write_bytes(file.read_bytes())
+    return load_bundle(tmp_path / "b")
+
+
+def test_what_is_in_a_bundle(shared_bundle: Bundle, net: ReidNet) -> None:
+    assert {file.name for file in shared_bundle.path.iterdir()} == {"model.onnx", "bundle.json", "calibration.json"}
+    assert json.loads((shared_bundle.path / "calibration.json").read_text()) == {"schema": 1, "calibrated": False}
+    assert shared_bundle == Bundle(
+        path=shared_bundle.path,
+        version=model_version(net, SIZE),
+        arch="osnet_x0_25",
+        pooling="avg",
+        embedding_dim=512,
+        input_size=SIZE,
+        training_run="run-1",
+        data_fingerprint="abc",
+        metrics={"retrieval": {"mAP": 0.5}},
+    )
+    assert list(shared_bundle.path.parent.iterdir()) == [shared_bundle.path]  # no temporary folder stays
+
+
+def test_the_version_follows_from_the_weights_and_the_input(net: ReidNet) -> None:
+    version = model_version(net, SIZE)
+    assert version.startswith("m-")
+    assert len(version) == 14
+    assert model_version(network(0), SIZE) == version
+    assert model_version(network(1), SIZE) != version
+    assert model_version(net, (128, 64)) != version
+    changed = network(0)
+    with torch.no_grad():
+        changed.neck[1].running_mean[7] += 1e-3  # type: ignore[index]
+    assert model_version(changed, SIZE) != version
+    counted = network(0)
+    counted.neck[1].num_batches_tracked += 1  # type: ignore[index]
+    assert model_version(counted, SIZE) == version
+
+
+def test_exporting_again_is_a_no_op(bundle: Bundle, net: ReidNet) -> None:
+    before = {file.name: file.stat().st_mtime_ns for file in bundle.path.iterdir()}
+    assert write_bundle(bundle.path, net, SIZE) == bundle
+    assert {file.name: file.stat().st_mtime_ns for file in bundle.path.iterdir()} == before
+
+
+def test_a_folder_of_something_else_is_not_overwritten(bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"choose another folder"):
+        write_bundle(bundle.path, network(1), SIZE)
+    (tmp_path / "holiday").mkdir()
+    with pytest.raises(BundleError, match=r"holiday is no model bundle"):
+        write_bundle(tmp_path / "holiday", network(1), SIZE)
+    with pytest.raises(BundleError, match=r"no version name"):
+        write_bundle(tmp_path / "x", network(1), SIZE, version="../x")
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "calibration.json"])
+def test_every_file_is_verified(name: str, bundle: Bundle) -> None:
+    path = bundle.path / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(BundleError, match=rf"{name}: SHA-256 is"):
+        load_bundle(bundle.path)
+    path.unlink()
+    with pytest.raises(BundleError, match=rf"{name}: missing"):
+        load_bundle(bundle.path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema": 2}, "schema 2"),
+        ({"version": None}, "field version"),
+        ({"version": "../../etc"}, "no version name"),
+        ({"embedding_dim": "512"}, "field embedding_dim"),
+        ({"embedding_dim": True}, "field embedding_dim"),
+        ({"input_size": [64]}, "field input_size"),
+        ({"input_size": [64, -1]}, "field input_size"),
+        ({"files": {}}, "does not list model.onnx"),
+        ({"files": []}, "field files"),
+        ({"metrics": 3}, "field metrics"),
+    ],
+)
+def test_fields_are_checked(change: dict[str, object], message: str, bundle: Bundle) -> None:
+    path = bundle.path / "bundle.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(BundleError, match=message):
+        load_bundle(bundle.path)
+
+
+def test_a_bundle_cannot_point_outside_itself(bundle: Bundle, tmp_path: Path) -> None:
+    path = bundle.path / "bundle.json"
+    record = json.loads(path.read_text())
+    (tmp_path / "secret").write_text("s")
+    record["files"]["../secret"] = "0" * 64
+    path.write_text(json.dumps(record))
+    with pytest.raises(BundleError, match=r"no plain file name"):
+        load_bundle(bundle.path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "\xff"])
+def test_bundle_json_that_is_none(text: str, bundle: Bundle) -> None:
+    (bundle.path / "bundle.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(BundleError, match=r"bundle\.json"):
+        load_bundle(bundle.path)
+
+
+# ---------------------------------------------------------------- kill -9
+
+# The export is replaced: it takes seconds, and what is tested is how its outcome becomes a bundle.
+_WRITER = """
+import sys, types
+from models.atomic import write_bytes
+from models.bundle import write_bundle
+export = types.ModuleType("models.onnx_export")
+export.OPSET = 18
+def export_onnx(net, path, size):
+    write_bytes(path, bytes(20_000_000))
+    return 0.0
+export.export_onnx = export_onnx
+sys.modules["models.onnx_export"] = export
+net = types.SimpleNamespace(arch="a", pooling="avg", embedding_dim=2)
+print("ready", flush=True)
+write_bundle(sys.argv[1], net, (64, 32), version="v")
+print("done", flush=True)
+"""
+
+
+@pytest.mark.parametrize("stage", ["", "model.onnx", "calibration.json", "bundle.json"])
+def test_a_killed_writer_leaves_no_half_bundle(stage: str, tmp_path: Path) -> None:
+    """Kill a real process when the temporary folder is there, and when each of its files is."""
+    final = tmp_path / "v"
+    writer = subprocess.Popen([sys.executable, "-c", _WRITER, str(final)], stdout=subprocess.PIPE)
+    assert writer.stdout is not None
+    with writer.stdout:
+        assert writer.stdout.readline() == b"ready\n"
+        while not list(tmp_path.glob(f".v.*.tmp/{stage}" if stage else ".v.*.tmp")):
+            if writer.poll() is not None or final.exists():
+                break  # faster than we look; what must hold below holds as well
+            time.sleep(0.0005)
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+    if final.exists():
+        load_bundle(final)  # whole
+    assert ModelStore(tmp_path).list() == (["v"] if final.exists() else [])
+
+    # The next writer succeeds and clears up.
+    again = subprocess.run([sys.executable, "-c", _WRITER, str(final)], check=True, capture_output=True)
+    assert again.stdout == b"ready\ndone\n"
+    assert load_bundle(final).version == "v"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["v"]
+
+
+def test_asking_for_the_live_version_needs_no_torch(store: ModelStore) -> None:
+    store.promote("vb")
+    program = (
+        "import sys\n"
+        "from models.bundle import ModelStore\n"
+        "from models.embedder import Embedder\n"
+        f"print(ModelStore({str(store.folder)!r}).current().version, 'torch' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout == "vb False\n"
+
+
+# ---------------------------------------------------------------- store
+
+
+@pytest.fixture
+def store(shared_bundle: Bundle, tmp_path: Path) -> ModelStore:
+    """Three versions, made without three exports."""
+    for number, version in enumerate(("va", "vb", "vc")):
+        folder = tmp_path / "models" / version
+        folder.mkdir(parents=True)
+        for file in shared_bundle.path.iterdir():
+            (folder / file.name).write_bytes(file.read_bytes())
+        record = json.loads((folder / "bundle.json").read_text())
+        (folder / "bundle.json").write_text(json.dumps(record | {"version": version}))
+        os.utime(folder / "bundle.json", (1_000_000 - number, 1_000_000 + number))
+    return ModelStore(tmp_path / "models")
+
+
+def test_an_empty_store(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path / "models")
+    assert store.list() == []
+    assert store.current() is None
+    assert store.history() == []
+    with pytest.raises(BundleError, match=r"nothing to go back from"):
+        store.rollback()
+    with pytest.raises(BundleError, match=r"no version v1; there are: none"):
+        store.promote("v1")
+
+
+def test_add_is_idempotent_and_promotes_nothing(tmp_path: Path, net: ReidNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    exports = []
+
+    def export_onnx(net: ReidNet, path: Path, size: tuple[int, int]) -> float:
+        exports.append(size)
+        path.write_bytes(b"graph")
+        return 0.0
+
+    monkeypatch.setattr(onnx_export, "export_onnx", export_onnx)
+    store = ModelStore(tmp_path / "models")
+    first = store.add(net, SIZE, training_run="r")
+    assert store.add(net, SIZE, training_run="r") == first
+    assert exports == [SIZE]
+    assert store.list() == [first.version] == [first.path.name]
+    assert store.current() is None
+    store.promote(first.version)
+    assert store.current() == first
+
+
+def test_promote_and_rollback(store: ModelStore) -> None:
+    assert store.list() == ["va", "vb", "vc"]
+    for version in ("va", "vb", "vc"):
+        assert store.promote(version).version == version
+    assert (store.folder / "current").read_text() == "vc\n"
+    assert (store.folder / "history").read_text() == "va\nvb\nvc\n"
+    assert store.rollback().version == "vb"
+    assert store.rollback().version == "va"
+    current = store.current()
+    assert current is not None
+    assert current.version == "va"
+    with pytest.raises(BundleError, match=r"no version was live before va"):
+        store.rollback()
+    assert store.current_version() == "va"
+
+
+def test_a_version_that_was_rolled_back_is_not_rolled_back_to(store: ModelStore) -> None:
+    store.promote("va")
+    store.promote("vb")
+    store.rollback()  # vb was bad
+    store.promote("vc")
+    assert store.rollback().version == "va"
+
+
+def test_promoting_the_live_version_changes_nothing(store: ModelStore) -> None:
+    store.promote("va")
+    store.promote("vb")
+    store.promote("vb")
+    assert store.history() == ["va", "vb"]
+    store.promote("va")
+    assert store.rollback().version == "vb"
+
+
+def test_a_damaged_version_is_not_promoted(store: ModelStore) -> None:
+    store.promote("va")
+    (store.folder / "vb" / "model.onnx").write_bytes(b"")
+    with pytest.raises(BundleError, match=r"vb.model\.onnx"):
+        store.promote("vb")
+    assert store.current_version() == "va"
+    assert store.history() == ["va"]
+
+
+@pytest.mark.parametrize("version", ["../va", "", ".", "..", "va/", "a b"])
+def test_names_that_are_none(version: str, store: ModelStore) -> None:
+    with pytest.raises(BundleError, match=r"no version name"):
+        store.promote(version)
+
+
+def test_current_that_names_something_missing(store: ModelStore) -> None:
+    store.promote("va")
+    (store.folder / "current").write_text("vx\n")
+    with pytest.raises(BundleError, match=r"no version vx"):
+        store.current()
+
+
+def test_deleted_versions_are_passed_over(store: ModelStore) -> None:
+    for version in ("va", "vb", "vc"):
+        store.promote(version)
+    (store.folder / "vb").rename(store.folder.parent / "gone")
+    assert store.rollback().version == "va"
+
+
+@pytest.mark.parametrize(
+    ("current", "history", "live", "back"),
+    [
+        ("va", "va\nvb\n", ["va"], None),  # killed in promote(vb), between the two files
+        ("vb", "va\nvb\nvc\n", ["va", "vb"], "va"),  # killed in rollback() from vc, between the two files
+        ("vb", "", ["vb"], None),  # history lost
+        ("vb", "va\n", ["va", "vb"], "va"),
+    ],
+)
+def test_after_a_crash_between_the_two_files(
+    current: str, history: str, live: list[str], back: str | None, store: ModelStore
+) -> None:
+    (store.folder / "current").write_text(current + "\n")
+    (store.folder / "history").write_text(history)
+    assert store.history() == live
+    if back is None:
+        with pytest.raises(BundleError, match=r"no version was live before"):
+            store.rollback()
+    else:
+        assert store.rollback().version == back
+
+
+def test_a_bundle_in_a_folder_of_another_name(store: ModelStore) -> None:
+    (store.folder / "va").rename(store.folder / "vz")
+    with pytest.raises(BundleError, match=r"holds version va"):
+        store.promote("vz")
+
+
+# ---------------------------------------------------------------- embedder
+
+
+def crops(count: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(count)
+    return [rng.integers(0, 256, (*rng.integers(20, 120, 2), 3), dtype=np.uint8) for _ in range(count)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 33])
+def test_embedder_is_the_network(count: int, shared_bundle: Bundle, net: ReidNet) -> None:
+    embedder = Embedder(shared_bundle, threads=1, precision="exact")
+    assert embedder.dim == 512
+    assert embedder.version == shared_bundle.version
+    images = crops(count)
+    with torch.inference_mode():
+        wanted = F.normalize(net(normalise(torch.from_numpy(to_batch(images, SIZE)))), dim=1).numpy()
+    got = embedder.embed(images, batch_size=8)
+    assert got.dtype == np.float32
+    assert np.abs(got - wanted).max() < 1e-4
+
+
+def test_embedding_does_not_depend_on_the_batch(shared_bundle: Bundle) -> None:
+    embedder = Embedder(shared_bundle, threads=1)
+    images = crops(11)
+    whole = embedder.embed(images)
+    np.testing.assert_allclose(np.linalg.norm(whole, axis=1), 1, atol=1e-6)
+    single = np.concatenate([embedder.embed([image]) for image in images])
+    assert (whole * single).sum(axis=1).min() > 0.999
+    assert (whole * embedder.embed(images, batch_size=3)).sum(axis=1).min() > 0.999
+
+
+def test_no_crops(shared_bundle: Bundle) -> None:
+    out = Embedder(shared_bundle, threads=1).embed([])
+    assert out.shape == (0, 512)
+    assert out.dtype == np.float32
+
+
+def test_bad_crops(shared_bundle: Bundle) -> None:
+    embedder = Embedder(shared_bundle, threads=1)
+    with pytest.raises(ValueError, match=r"uint8"):
+        embedder.embed([np.zeros((4, 4), np.uint8)])
+    with pytest.raises(ValueError, match=r"batch_size"):
+        embedder.embed(crops(1), batch_size=0)
+
+
+# ---------------------------------------------------------------- commands
+
+
+class Commands:
+    """``python -m models`` within this process: starting one takes seconds, for torch."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.capsys, self.monkeypatch = capsys, monkeypatch
+
+    def __call__(self, *arguments: str | Path) -> tuple[int, str, str]:
+        """Exit code, standard output, standard error."""
+        self.monkeypatch.setattr(sys, "argv", ["models", *map(str, arguments)])
+        self.capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main()
+        out, err = self.capsys.readouterr()
+        code = stop.value.code
+        return (code if isinstance(code, int) else 0), out, err
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Commands:
+    return Commands(capsys, monkeypatch)
+
+
+def test_commands(net: ReidNet, tmp_path: Path, command: Commands) -> None:
+    save_checkpoint(tmp_path / "c.safetensors", net, {"input_size": list(SIZE)})
+    folder = tmp_path / "models"
+    version = model_version(net, SIZE)
+    code, out, err = command("export", "--weights", tmp_path / "c.safetensors", "--out", folder / version, "--json")
+    assert code == 0, err
+    record = json.loads(out)
+    assert record["version"] == version
+    assert record["input_size"] == list(SIZE)
+
+    assert json.loads(command("info", folder / version, "--json")[1]) == record
+    assert command("list", folder)[:2] == (0, f"  {version}\n")
+    assert command("promote", folder, version)[0] == 0
+    assert command("list", folder)[1] == f"* {version}\n"
+    assert json.loads(command("list", folder, "--json")[1]) == {
+        "schema": 1,
+        "versions": [version],
+        "current": version,
+        "history": [version],
+    }
+    code, out, err = command("rollback", folder)
+    assert (code, out) == (1, "")
+    assert err.startswith(f"error: {folder}: no version was live before")
+
+
+def test_command_errors(tmp_path: Path, command: Commands) -> None:
+    weights = tmp_path / "w.safetensors"
+    weights.write_text("no")
+    for arguments, message in (
+        (("export", "--arch", "osnet_x0_25", "--weights", weights, "--out", tmp_path / "o"), "not a whole"),
+        (("export", "--arch", "vgg", "--weights", weights, "--out", tmp_path / "o"), "unknown --arch 'vgg'"),
+        (("export", "--weights", weights, "--out", tmp_path / "o"), "not a whole"),
+        (("info", tmp_path), "is no model bundle"),
+        (("list", tmp_path / "none"), "no such folder"),
+        (("promote", tmp_path, "v1"), "no version v1"),
+    ):
+        code, out, err = command(*arguments)
+        assert (code, out) == (1, ""), arguments
+        assert "error: " in err
+        assert message in err
+    assert command("export")[0] == 2
+    assert not (tmp_path / "o").exists()
+
+
+def test_command_line_of_a_process(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "models", "info", str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: {tmp_path / 'bundle.json'}: missing; {tmp_path} is no model bundle\n"

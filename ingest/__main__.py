@@ -1,0 +1,118 @@
+"""`python -m ingest`: from recordings to tracklets and crops."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ingest.pipeline import IngestResult, ingest_site
+from ingest.site import load_site
+
+app = typer.Typer(
+    help="Turn a site's recordings into tracklets and person crops.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _commands() -> None:
+    """Keeps `run` a command of its own, though it is the only one."""
+
+
+@app.command()
+def run(
+    site: Annotated[str, typer.Argument(help="Name of a site, or the folder that holds its site.yaml.")],
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes at a time; default: one per core.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the status as JSON on standard output.")] = False,
+) -> None:
+    """Ingest what is new at a site. Can be stopped at any moment and run again.
+
+    Exit status: 0 done; 1 nothing could be done; 2 wrong usage; 3 done, but some recordings were refused.
+    """
+    console = Console(stderr=True)
+    try:
+        with _Bar.shown(console) as bar:
+            result = ingest_site(load_site(site), workers=workers, view=bar)
+    except (ValueError, OSError) as error:
+        console.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        console.print("stopped; run the same command again to go on", highlight=False)
+        raise typer.Exit(130) from None
+    _report(console, result)
+    if json_:
+        json.dump(result.status, sys.stdout, indent=1, sort_keys=True)
+        sys.stdout.write("\n")
+    if result.refusals:
+        raise typer.Exit(3 if result.status["counts"]["videos"] else 1)
+
+
+class _Bar:
+    """The bar; nothing is drawn before there is something to wait for."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("", visible=False, total=1.0)
+
+    @classmethod
+    @contextmanager
+    def shown(cls, console: Console) -> Iterator[_Bar]:
+        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console, transient=True) as progress:
+            yield cls(progress)
+
+    def begin(self, what: str, total: float) -> None:
+        self._progress.reset(self._task, description=what, total=total, completed=0, visible=True)
+
+    def advance_to(self, done: float) -> None:
+        self._progress.update(self._task, completed=done)
+
+
+def _report(console: Console, result: IngestResult) -> None:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("camera")
+    for name in ("videos", "hours", "tracklets", "crops", "rejected", "failures"):
+        table.add_column(name, justify="right")
+    for camera, count in result.cameras.items():
+        table.add_row(
+            camera,
+            str(count.videos),
+            f"{count.seconds / 3600:.2f}",
+            str(count.tracklets),
+            str(count.crops),
+            str(sum(count.rejected.values())),
+            str(count.failures),
+        )
+    console.print(table)
+    reasons: Counter[str] = Counter()
+    for count in result.cameras.values():
+        reasons.update(count.rejected)
+    if reasons:
+        console.print("rejected tracklets: " + ", ".join(f"{count} {why}" for why, count in sorted(reasons.items())))
+    for remark in result.remarks:
+        console.print(
+            f"note: {remark.camera} {remark.path}: {remark.error}", markup=False, highlight=False, soft_wrap=True
+        )
+    for refusal in result.refusals:
+        console.print(f"refused: {refusal.error}", style="red", markup=False, highlight=False, soft_wrap=True)
+    if result.new:
+        console.print(
+            f"{result.new} recording{'s' if result.new > 1 else ''} ingested in {result.seconds:.1f} s", highlight=False
+        )
+    else:
+        console.print(f"nothing new ({result.seconds:.1f} s)", highlight=False)
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m ingest")

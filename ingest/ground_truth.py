@@ -1,0 +1,173 @@
+"""Judging detections and tracklets where somebody drew the true boxes.
+
+A detection is right at an intersection over union of at least 0.5 with a true box, matched one to one (Hungarian, most
+matches first, then most overlap), in every frame that was looked at. People less than half visible or under 40 pixels
+tall are neither hits nor misses, and neither are detections that match them. A tracklet is who most of its boxes are;
+one whose boxes mostly match no one is nobody (-1).
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+COLUMNS = ("frame", "person_id", "x1", "y1", "x2", "y2", "visibility")
+NOBODY = -1
+_MIN_IOU = 0.5
+_MIN_VISIBILITY = 0.5
+_MIN_HEIGHT_PX = 40.0
+
+
+class GroundTruthError(ValueError):
+    """A ground truth file that cannot be used; the message names file and line."""
+
+
+@dataclass(frozen=True)
+class TrueBoxes:
+    """The people of one frame.
+
+    Attributes:
+        person: int64 (n,).
+        boxes: float32 (n, 4), x1, y1, x2, y2 in pixels.
+        counted: bool (n,), visible and tall enough to be a hit or a miss.
+    """
+
+    person: NDArray[np.int64]
+    boxes: NDArray[np.float32]
+    counted: NDArray[np.bool_]
+
+
+_NO_ONE = TrueBoxes(np.zeros(0, np.int64), np.zeros((0, 4), np.float32), np.zeros(0, np.bool_))
+
+
+def load_ground_truth(path: Path) -> dict[int, TrueBoxes]:
+    """Read a ground truth CSV (columns `COLUMNS`, one row per person and frame) into boxes per frame index.
+
+    Raises:
+        GroundTruthError: missing, other columns, or a row that is no box.
+    """
+    rows: dict[int, list[tuple[int, list[float], float]]] = {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            names = tuple(name.strip() for name in reader.fieldnames or ())
+            if set(names) != set(COLUMNS):
+                raise GroundTruthError(f"{path}: its columns are {', '.join(names)}; they must be {', '.join(COLUMNS)}")
+            reader.fieldnames = list(names)
+            for row in reader:
+                try:
+                    box = [float(row[name]) for name in ("x1", "y1", "x2", "y2")]
+                    visibility = float(row["visibility"])
+                    frame, person = int(row["frame"]), int(row["person_id"])
+                except (TypeError, ValueError):
+                    raise GroundTruthError(f"{path}, line {reader.line_num}: a value is not a number") from None
+                if not all(map(math.isfinite, [*box, visibility])) or box[2] <= box[0] or box[3] <= box[1]:
+                    raise GroundTruthError(
+                        f"{path}, line {reader.line_num}: not a box (x2 > x1 and y2 > y1 are needed)"
+                    )
+                if person < 0 or frame < 0:
+                    raise GroundTruthError(f"{path}, line {reader.line_num}: frame and person_id begin at 0")
+                rows.setdefault(frame, []).append((person, box, visibility))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise GroundTruthError(f"{path}: cannot be read: {error}") from None
+    truth = {}
+    for frame, entries in rows.items():
+        boxes = np.asarray([box for _, box, _ in entries], np.float32)
+        visibility_of = np.asarray([visibility for _, _, visibility in entries])
+        truth[frame] = TrueBoxes(
+            np.asarray([person for person, _, _ in entries], np.int64),
+            boxes,
+            (visibility_of >= _MIN_VISIBILITY) & (boxes[:, 3] - boxes[:, 1] >= _MIN_HEIGHT_PX),
+        )
+    return truth
+
+
+def iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Intersection over union of boxes (n, 4) and (m, 4): float64 (n, m)."""
+    a64, b64 = a.astype(np.float64)[:, None], b.astype(np.float64)[None]
+    width = np.clip(np.minimum(a64[..., 2], b64[..., 2]) - np.maximum(a64[..., 0], b64[..., 0]), 0, None)
+    height = np.clip(np.minimum(a64[..., 3], b64[..., 3]) - np.maximum(a64[..., 1], b64[..., 1]), 0, None)
+    both = width * height
+    area_a = (a64[..., 2] - a64[..., 0]) * (a64[..., 3] - a64[..., 1])
+    area_b = (b64[..., 2] - b64[..., 0]) * (b64[..., 3] - b64[..., 1])
+    either = area_a + area_b - both
+    return np.where(either > 0, both / np.where(either > 0, either, 1.0), 0.0)
+
+
+def match_boxes(found: NDArray[np.float32], true: NDArray[np.float32]) -> NDArray[np.int64]:
+    """For each found box (n, 4) the index of its true box out of (m, 4), -1 for none: int64 (n,)."""
+    from scipy.optimize import linear_sum_assignment
+
+    matched = np.full(len(found), -1, np.int64)
+    if len(found) == 0 or len(true) == 0:
+        return matched
+    overlap = iou(found, true)
+    # One more match outweighs any gain in overlap.
+    worth = np.where(overlap >= _MIN_IOU, overlap + min(overlap.shape), 0.0)
+    rows, columns = linear_sum_assignment(worth, maximize=True)
+    good = overlap[rows, columns] >= _MIN_IOU
+    matched[rows[good]] = columns[good]
+    return matched
+
+
+@dataclass
+class Judge:
+    """Compares what ingest finds in one recording with its ground truth.
+
+    Args:
+        truth: of `load_ground_truth`.
+        sha256: of the file, for the summary.
+    """
+
+    truth: dict[int, TrueBoxes]
+    sha256: str
+    hits: int = 0
+    wrong: int = 0
+    missed: int = 0
+    _boxes: dict[int, Counter[int]] = field(default_factory=dict)
+
+    def detections(self, frame_index: int, boxes: NDArray[np.float32]) -> None:
+        """Count the detections (n, 4) of a looked-at frame."""
+        true = self.truth.get(frame_index, _NO_ONE)
+        counted = match_boxes(boxes, true.boxes[true.counted])
+        hits = int(np.sum(counted >= 0))
+        excused = match_boxes(boxes[counted < 0], true.boxes[~true.counted])
+        self.hits += hits
+        self.missed += int(np.sum(true.counted)) - hits
+        self.wrong += int(np.sum(excused < 0))
+
+    def tracked(self, frame_index: int, tracks: list[int], boxes: NDArray[np.float32]) -> None:
+        """Remember who the boxes (n, 4) of the tracks (n numbers) in this frame are."""
+        true = self.truth.get(frame_index, _NO_ONE)
+        for track, match in zip(tracks, match_boxes(boxes, true.boxes).tolist(), strict=True):
+            person = NOBODY if match < 0 else int(true.person[match])
+            self._boxes.setdefault(track, Counter())[person] += 1
+
+    def identity(self, track: int) -> dict[str, Any]:
+        """Who a track is: person_id (-1 nobody), purity (share of its boxes that are this person), boxes."""
+        votes = self._boxes.get(track, Counter())
+        boxes = sum(votes.values())
+        if boxes == 0:
+            return {"person_id": NOBODY, "purity": 0.0, "boxes": 0}
+        # Of equal votes a person goes before nobody, and the lower number first.
+        person, count = min(votes.items(), key=lambda vote: (-vote[1], vote[0] == NOBODY, vote[0]))
+        return {"person_id": person, "purity": count / boxes, "boxes": boxes}
+
+    def forget(self, track: int) -> None:
+        """Drop a track that was judged."""
+        self._boxes.pop(track, None)
+
+    def summary(self, tracklets: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """What summary.json says; `tracklets` maps tracklet ids to `identity`."""
+        return {
+            "sha256": self.sha256,
+            "detection": {"tp": self.hits, "fp": self.wrong, "fn": self.missed},
+            "tracklets": tracklets,
+        }

@@ -1,0 +1,344 @@
+"""All recordings of a site: what is new is ingested, what is there already is left alone.
+
+Only this process, which holds the workspace's lock, publishes shards. Workers fill temporary folders; one that is
+killed leaves such a folder behind, and the next run removes it. So a run may be stopped at any moment, and the same
+command again ends with the same shards.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from ingest.content_hash import ContentHashes, file_stamp
+from ingest.detection import DetectorError, make_detector
+from ingest.erasures import Erasure, load_erasures
+from ingest.recording import RecordingJob, ground_truth_hash, ingest_recording
+from ingest.shards import TEMPORARY_PREFIX, Shard, list_shards, superseded_shards
+from ingest.site import Camera, Recording, SiteConfig, SiteError, camera_videos
+from ingest.video import VideoError, probe
+from ingest.worker_pool import Done, Failed, Progress, run_jobs
+from ingest.workspace import Workspace
+from models.atomic import publish_folder
+
+STAGE = "ingest"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A recording that could not be ingested (or a camera without any), and why."""
+
+    camera: str
+    path: str
+    error: str
+
+
+@dataclass
+class CameraCounts:
+    """What a camera's shards hold.
+
+    Attributes:
+        videos, frames, tracklets, crops: counts.
+        seconds: of recording.
+        rejected: tracklets by reason.
+        failures: recordings refused in this run.
+    """
+
+    videos: int = 0
+    frames: int = 0
+    seconds: float = 0.0
+    tracklets: int = 0
+    crops: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    failures: int = 0
+
+
+@dataclass
+class IngestResult:
+    """What a run did.
+
+    Attributes:
+        new: recordings ingested in this run.
+        cameras: counts over all valid shards, by camera.
+        refusals: what was refused in this run.
+        remarks: recordings that were taken though something is wrong with them.
+        seconds: this run took.
+        status: content of status/ingest.json.
+    """
+
+    new: int
+    cameras: dict[str, CameraCounts]
+    refusals: list[Refusal]
+    remarks: list[Refusal]
+    seconds: float
+    status: dict[str, Any]
+
+
+class ProgressView(Protocol):
+    """Shows a person how far it is."""
+
+    def begin(self, what: str, total: float) -> None:
+        """A new piece of work of `total` units."""
+
+    def advance_to(self, done: float) -> None:
+        """`done` units of it are done."""
+
+
+class _Silent:
+    def begin(self, what: str, total: float) -> None:
+        pass
+
+    def advance_to(self, done: float) -> None:
+        pass
+
+
+def ingest_site(site: SiteConfig, *, workers: int | None = None, view: ProgressView | None = None) -> IngestResult:
+    """Ingest what is new at a site.
+
+    Args:
+        site: to ingest.
+        workers: processes at a time; None: one per core, at most one per recording.
+        view: shows progress.
+
+    Raises:
+        WorkspaceBusy: another command writes into the workspace.
+        SiteError, DetectorError, ErasureError, ShardError: nothing can be ingested as things are.
+        KeyboardInterrupt: passed on, after the status says so.
+    """
+    workspace = Workspace(site)
+    with workspace.lock():
+        run = _Run(site, workspace, view or _Silent())
+        try:
+            return run.run(workers)
+        except KeyboardInterrupt:
+            _clean(workspace)
+            run.write_status("interrupted")
+            raise
+
+
+class _Run:
+    def __init__(self, site: SiteConfig, workspace: Workspace, view: ProgressView) -> None:
+        self.site, self.workspace, self.view = site, workspace, view
+        self.began = time.monotonic()
+        self.refusals: list[Refusal] = []
+        self.new = 0
+        # `seconds` in the status is what the work took, not how long it took to see that there is none.
+        self.working = False
+        before = workspace.read_status(STAGE) or {}
+        self.earlier_s = float(before.get("seconds", 0.0))
+        self.stopped_before = before.get("state") in ("running", "interrupted")
+
+    def run(self, workers: int | None) -> IngestResult:
+        _clean(self.workspace)
+        jobs = self._new_jobs()
+        if jobs:
+            self.working = True
+            # A run that was stopped has done part of the work that this one finishes.
+            self.earlier_s = self.earlier_s if self.stopped_before else 0.0
+            self.write_status("running")
+            self._work_through(jobs, workers)
+        status = self.write_status("done")
+        cameras = _count(self.site, list_shards(self.workspace), self.refusals)
+        return IngestResult(self.new, cameras, self.refusals, self._remarks(), self._seconds(), status)
+
+    def write_status(self, state: str) -> dict[str, Any]:
+        shards = list_shards(self.workspace)
+        cameras = _count(self.site, shards, self.refusals)
+        seconds = self._seconds()
+        status = {
+            "state": state,
+            "counts": {
+                "videos": len(shards),
+                "frames": sum(count.frames for count in cameras.values()),
+                "tracklets": sum(count.tracklets for count in cameras.values()),
+                "crops": sum(count.crops for count in cameras.values()),
+                "cameras": sum(count.videos > 0 for count in cameras.values()),
+            },
+            "failures": [vars(refusal) for refusal in self.refusals],
+            "remarks": [vars(remark) for remark in self._remarks()],
+            "new": self.new,
+            "seconds": round(self.earlier_s + seconds if self.working else self.earlier_s, 3),
+            "last_run_seconds": round(seconds, 3),
+        }
+        self.workspace.write_status(STAGE, status)
+        return {"schema": 1, **status}
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self.began
+
+    def _remarks(self) -> list[Refusal]:
+        remarks = []
+        for shard in list_shards(self.workspace):
+            decode = shard.summary["decode"]
+            parts = ["it ends before its stated length"] if decode["truncated"] else []
+            if decode["damaged"]:
+                parts.append(f"{decode['damaged']} damaged packets or frames were skipped")
+            if decode["pts_estimated"]:
+                parts.append(f"{decode['pts_estimated']} frames without a usable timestamp got an estimate")
+            if parts:
+                remarks.append(Refusal(shard.camera_id, str(shard.summary["video_name"]), "; ".join(parts)))
+        return remarks
+
+    def _refuse(self, camera: Camera, path: str, error: str) -> None:
+        self.refusals.append(Refusal(camera.id, path, error))
+
+    def _new_jobs(self) -> list[RecordingJob]:
+        erasures = load_erasures(self.workspace.erasures)
+        detector = make_detector(self.site.detector, self.site.folder).fingerprint()
+        existing = {(shard.camera_id, shard.video_sha256): shard for shard in list_shards(self.workspace)}
+        truth = {camera.id: ground_truth_hash(camera.ground_truth_path) for camera in self.site.cameras}
+        jobs: dict[tuple[str, str], RecordingJob] = {}
+        for camera, recording, sha256, stamp in self._hashed():
+            job = RecordingJob(
+                path=recording.path,
+                stamp=stamp,
+                video_sha256=sha256,
+                camera=camera,
+                timezone=self.site.timezone,
+                detector=self.site.detector,
+                site_folder=self.site.folder,
+                start=recording.start,
+                offset_s=recording.offset_s,
+                erasures=tuple(_of(erasures, sha256)),
+                ground_truth=camera.ground_truth_path,
+                ground_truth_sha256=truth[camera.id],
+                detector_fingerprint=detector,
+            )
+            shard = existing.get((camera.id, sha256))
+            if (shard is not None and shard.shard_id == job.shard_id) or (camera.id, sha256) in jobs:
+                continue
+            try:
+                info = probe(recording.path)
+            except VideoError as error:
+                self._refuse(camera, str(recording.path), str(error))
+                continue
+            jobs[camera.id, sha256] = replace(
+                job,
+                duration_s=info.duration_s,
+                folder=self.workspace.shards / camera.id / f"{TEMPORARY_PREFIX}{job.shard_id}",
+                generation=1 if shard is None else shard.generation + 1,
+            )
+        return list(jobs.values())
+
+    def _hashed(self) -> Iterator[tuple[Camera, Recording, str, tuple[int, int]]]:
+        """Every recording with its content hash and stamp; what cannot be read is refused here."""
+        recordings: list[tuple[Camera, Recording]] = []
+        for camera in self.site.cameras:
+            found = camera_videos(camera)
+            if not found:
+                patterns = ", ".join(video.path for video in camera.videos)
+                self._refuse(camera, patterns, f"camera '{camera.id}': no file matches {patterns}; correct 'videos'")
+            if camera.ground_truth is not None and len(found) > 1:
+                raise SiteError(
+                    f"{self.site.file}: camera '{camera.id}' has ground truth and {len(found)} recordings; "
+                    "frame numbers then say nothing, so give a camera with ground truth one recording"
+                )
+            recordings += [(camera, recording) for recording in found]
+        hashes = ContentHashes(self.workspace)
+        sizes = {
+            recording.path: recording.path.stat().st_size
+            for _, recording in recordings
+            if recording.path.is_file() and hashes.known(recording.path) is None
+        }
+        read = 0
+
+        def advance(count: int) -> None:
+            nonlocal read
+            read += count
+            self.view.advance_to(read)
+
+        if sizes:
+            self.view.begin("reading new recordings", sum(sizes.values()))
+        try:
+            for camera, recording in recordings:
+                try:
+                    if not recording.path.is_file():
+                        probe(recording.path)  # says what is wrong with it
+                    stamp = file_stamp(recording.path)
+                    yield camera, recording, hashes.sha256(recording.path, advance), stamp
+                except (VideoError, OSError) as error:
+                    self._refuse(camera, str(recording.path), str(error))
+        finally:
+            hashes.save()
+
+    def _work_through(self, jobs: list[RecordingJob], workers: int | None) -> None:
+        cores = len(os.sched_getaffinity(0))
+        workers = max(1, min(workers or cores, len(jobs)))
+        # A recording of unknown length counts as a minute; the bar is then only roughly right.
+        lengths = [job.duration_s or 60.0 for job in jobs]
+        done = [0.0] * len(jobs)
+        self.view.begin(f"ingesting {len(jobs)} recording{'s' if len(jobs) > 1 else ''}", sum(lengths))
+        for event in run_jobs(ingest_recording, jobs, workers=workers, threads=max(1, cores // workers)):
+            job = jobs[event.job]
+            if isinstance(event, Progress):
+                done[event.job] = min(event.done, lengths[event.job])
+            else:
+                done[event.job] = lengths[event.job]
+                if isinstance(event, Failed):
+                    self._failed(job, event)
+                elif isinstance(event, Done):
+                    self._publish(job)
+            self.view.advance_to(sum(done))
+
+    def _failed(self, job: RecordingJob, event: Failed) -> None:
+        shutil.rmtree(job.folder, ignore_errors=True)
+        if event.kind == DetectorError.__name__:
+            # It would be the same with every recording.
+            raise DetectorError(event.error)
+        self._refuse(job.camera, str(job.path), event.error)
+
+    def _publish(self, job: RecordingJob) -> None:
+        final = job.folder.with_name(job.shard_id)
+        try:
+            if final.exists():
+                # An older generation with these very settings, superseded and not yet removed.
+                shutil.rmtree(final)
+            publish_folder(job.folder, final)
+        except OSError as error:
+            shutil.rmtree(job.folder, ignore_errors=True)
+            self._refuse(job.camera, str(job.path), f"its shard cannot be written: {error}")
+            return
+        self.new += 1
+        _remove_superseded(self.workspace)
+        self.write_status("running")
+
+
+def _clean(workspace: Workspace) -> None:
+    """Remove what a run that was stopped has left: unfinished folders, and shards that were about to be removed."""
+    if workspace.shards.is_dir():
+        for leftover in workspace.shards.glob(f"*/{TEMPORARY_PREFIX}*"):
+            shutil.rmtree(leftover)
+    _remove_superseded(workspace)
+
+
+def _remove_superseded(workspace: Workspace) -> None:
+    for shard in superseded_shards(workspace):
+        # Renamed first: a folder that is half removed must not look like a shard.
+        doomed = shard.path.with_name(f"{TEMPORARY_PREFIX}{shard.shard_id}")
+        shard.path.rename(doomed)
+        shutil.rmtree(doomed)
+
+
+def _of(erasures: list[Erasure], video_sha256: str) -> list[Erasure]:
+    return [erasure for erasure in erasures if erasure.video_sha256 == video_sha256]
+
+
+def _count(site: SiteConfig, shards: list[Shard], refusals: list[Refusal]) -> dict[str, CameraCounts]:
+    cameras = {camera.id: CameraCounts() for camera in site.cameras}
+    for shard in shards:
+        count = cameras.setdefault(shard.camera_id, CameraCounts())
+        counts = shard.summary["counts"]
+        count.videos += 1
+        count.frames += counts["frames"]
+        count.seconds += shard.summary["duration_s"]
+        count.tracklets += counts["tracklets"]
+        count.crops += counts["crops"]
+        count.rejected.update(shard.summary["rejected"]["tracklets"])
+    for refusal in refusals:
+        cameras[refusal.camera].failures += 1
+    return cameras

@@ -1,0 +1,342 @@
+"""One recording, from its file to the folder of a shard."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest import site
+from ingest.content_hash import file_stamp
+from ingest.crop_quality import crop_quality
+from ingest.detection import Detections, Detector, make_detector
+from ingest.erasures import Erasure, erased
+from ingest.ground_truth import Judge, load_ground_truth
+from ingest.recording_time import RecordingStart, resolve_start
+from ingest.shard_writer import ShardWriter
+from ingest.tracking import LOST_AFTER_S, MATCH_COST, Tracked, Tracker
+from ingest.tracklets import BINS, ENOUGH_CROPS, PATH_POINTS, OpenTracklet, Sighting
+from ingest.video import Frame, FrameSampler, VideoError, VideoReader
+from models.atomic import sha256_file
+from models.images import encode_jpeg
+
+# Part of every fingerprint: raise it when a change to the code makes other crops out of the same recording.
+METHOD = 2
+DEFAULT_MIN_SCORE = 0.25
+MAX_CROPS = 8
+JPEG_QUALITY = 95
+# A crop smaller than this on either side shows nobody.
+MIN_CROP_PX = 4
+
+
+@dataclass(frozen=True)
+class RecordingJob:
+    """Everything needed to ingest one recording, ready to be sent to another process.
+
+    Attributes:
+        path: of the video.
+        stamp: its `file_stamp` when it was hashed.
+        video_sha256: its content hash.
+        camera: it belongs to.
+        timezone: of the site, for times in file names.
+        detector: the site's.
+        site_folder: what a relative weights path starts from.
+        start, offset_s: of the `Recording`.
+        erasures: of this recording.
+        ground_truth: CSV, or None.
+        ground_truth_sha256: its content hash, or None.
+        duration_s: as stated by the container, or None.
+        folder: to write into; must not exist.
+        generation: of the shard.
+    """
+
+    path: Path
+    stamp: tuple[int, int]
+    video_sha256: str
+    camera: site.Camera
+    timezone: str
+    detector: site.Detector
+    site_folder: Path
+    start: datetime | None
+    offset_s: float
+    erasures: tuple[Erasure, ...]
+    ground_truth: Path | None
+    ground_truth_sha256: str | None
+    detector_fingerprint: str
+    duration_s: float | None = None
+    folder: Path = Path()
+    generation: int = 1
+
+    @property
+    def min_score(self) -> float:
+        """Detections from here up start tracklets and become crops."""
+        return DEFAULT_MIN_SCORE if self.detector.min_score is None else self.detector.min_score
+
+    @property
+    def min_detections(self) -> int:
+        """A tracklet with fewer sure detections is dropped: half a second's worth, between 3 and 5."""
+        return min(5, max(3, round(self.detector.fps / 2)))
+
+    @property
+    def video_id(self) -> str:
+        """The recording in tracklet ids."""
+        return self.video_sha256[:16]
+
+    @property
+    def shard_id(self) -> str:
+        """Content and settings: the same id, the same crops."""
+        text = json.dumps(self.settings(), sort_keys=True)
+        return f"{self.video_id}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+    def settings(self) -> dict[str, Any]:
+        """Everything besides the recording's content that changes what is in its shard."""
+        time = self.camera.time
+        stated: str | None = None if self.start is None else self.start.astimezone(UTC).isoformat()
+        if self.start is None and time.source == "filename":
+            # The moment, not the name: renaming without another meaning changes nothing.
+            stated = str(self._start(None).utc)
+        return {
+            "method": METHOD,
+            "detector": self.detector_fingerprint,
+            "fps": self.detector.fps,
+            "min_score": self.min_score,
+            "min_height_px": self.detector.min_height_px,
+            "min_detections": self.min_detections,
+            "tracking": [LOST_AFTER_S, MATCH_COST],
+            "crops": [MAX_CROPS, ENOUGH_CROPS, JPEG_QUALITY, BINS, PATH_POINTS],
+            "mask": [[list(point) for point in polygon] for polygon in self.camera.mask],
+            "time": ["start" if self.start is not None else time.source, stated, self.offset_s],
+            "ground_truth": self.ground_truth_sha256,
+            "erasures": [erasure.to_json() for erasure in self.erasures],
+        }
+
+    def _start(self, creation_time: datetime | None) -> RecordingStart:
+        return resolve_start(
+            source=self.camera.time.source,
+            name=self.path.name,
+            pattern=self.camera.time.pattern,
+            timezone=ZoneInfo(self.timezone),
+            creation_time=creation_time,
+            stated=self.start,
+            offset_s=self.offset_s,
+        )
+
+
+def ingest_recording(
+    job: RecordingJob,
+    progress: Callable[[float], None] = lambda _: None,
+    *,
+    detector: Detector | None = None,
+    threads: int = 1,
+) -> dict[str, Any]:
+    """Find, track and cut out the people of one recording.
+
+    Memory does not grow with the recording's length, but for the tables (some kilobytes per tracklet).
+
+    Args:
+        job: what to do.
+        progress: called now and then with the seconds of recording done.
+        detector: to use; None: the one the site asks for.
+        threads: decoder threads.
+
+    Returns:
+        The summary written beside the crops.
+
+    Raises:
+        VideoError: the recording gives no frame, or changes while it is read.
+        DetectorError, GroundTruthError: see there.
+    """
+    judge = None
+    if job.ground_truth is not None:
+        judge = Judge(load_ground_truth(job.ground_truth), str(job.ground_truth_sha256))
+    if detector is None:
+        detector = make_detector(job.detector, job.site_folder)
+    detector.reset()
+    with VideoReader(job.path, threads=threads) as reader:
+        work = _Work(job, reader, detector, judge, progress)
+        return work.run()
+
+
+class _Work:
+    """The state of `ingest_recording`."""
+
+    def __init__(
+        self,
+        job: RecordingJob,
+        reader: VideoReader,
+        detector: Detector,
+        judge: Judge | None,
+        progress: Callable[[float], None],
+    ) -> None:
+        self.job, self.reader, self.detector, self.judge, self.progress = job, reader, detector, judge, progress
+        self.start = job._start(reader.info.creation_time)
+        self.writer = ShardWriter(job.folder, job.camera.id, job.video_id, self.start)
+        self.fps = min(job.detector.fps, reader.info.fps)
+        self.tracker = Tracker(self.fps, job.min_score)
+        self.size = (reader.info.width, reader.info.height)
+        self.mask = _polygons_px(job.camera.mask, self.size)
+        self.open: dict[int, OpenTracklet] = {}
+        self.identities: dict[str, dict[str, Any]] = {}
+        self.rejected_detections: Counter[str] = Counter()
+        self.rejected_tracklets: Counter[str] = Counter()
+        self.looked_at = 0
+        self.detected = 0
+        self.last_pts_s = 0.0
+
+    def run(self) -> dict[str, Any]:
+        sampler = FrameSampler(self.job.detector.fps)
+        for frame in self.reader.frames():
+            self.last_pts_s = frame.pts_s
+            if not sampler.wants(frame.pts_s):
+                continue
+            self._look_at(frame)
+            if self.looked_at % 10 == 0:
+                self.progress(frame.pts_s)
+        if self.looked_at == 0:
+            raise VideoError(f"{self.job.path}: not one frame of it can be decoded; record or copy it again")
+        self._close(list(self.open))
+        if file_stamp(self.job.path) != self.job.stamp:
+            raise VideoError(f"{self.job.path}: changed while it was read; run this again when the recording has ended")
+        summary = self._summary()
+        self.writer.finish(summary)
+        return summary
+
+    def _look_at(self, frame: Frame) -> None:
+        image = frame.image
+        if self.mask:
+            cv2.fillPoly(image, self.mask, (0, 0, 0))
+        self.looked_at += 1
+        found = self._usable(self.detector.detect(image), frame.pts_s)
+        sure = found.scores >= self.job.min_score
+        self.detected += int(np.sum(sure))
+        tracked = self.tracker.update(found, frame.pts_s)
+        if self.judge is not None:
+            self.judge.detections(frame.index, found.boxes[sure])
+            self.judge.tracked(
+                frame.index,
+                [entry.track for entry in tracked],
+                found.boxes[[entry.detection for entry in tracked]].reshape(-1, 4),
+            )
+        for entry in tracked:
+            self._add(frame, image, found, entry, may_be_crop=bool(sure[entry.detection]))
+        gone = [
+            number
+            for number, open_ in self.open.items()
+            if frame.pts_s - open_.last_seen_s > LOST_AFTER_S + 2 / self.fps
+        ]
+        self._close(gone)
+
+    def _usable(self, found: Detections, pts_s: float) -> Detections:
+        """Boxes cut at the frame, without those that are too small, unreadable or erased; counted by reason."""
+        width, height = self.size
+        sure = found.scores >= self.job.min_score
+        finite = np.isfinite(found.boxes).all(axis=1) & np.isfinite(found.scores)
+        boxes = np.nan_to_num(found.boxes)
+        boxes = np.clip(boxes, 0, np.asarray([width, height, width, height], np.float32)).astype(np.float32)
+        tall = boxes[:, 3] - boxes[:, 1] >= self.job.detector.min_height_px
+        wide = boxes[:, 2] - boxes[:, 0] >= MIN_CROP_PX
+        kept = finite & tall & wide
+        self.rejected_detections["too small"] += int(np.sum(sure & ~kept))
+        gone = erased(self.job.erasures, pts_s, boxes)
+        self.rejected_detections["erased"] += int(np.sum(sure & kept & gone))
+        return Detections(boxes, found.scores).keep(kept & ~gone)
+
+    def _add(
+        self, frame: Frame, image: NDArray[np.uint8], found: Detections, entry: Tracked, *, may_be_crop: bool
+    ) -> None:
+        box = found.boxes[entry.detection]
+        sighting = Sighting(frame.index, frame.pts_s, box, float(found.scores[entry.detection]))
+        tracklet = self.open.get(entry.track)
+        if tracklet is None:
+            tracklet = self.open[entry.track] = OpenTracklet(entry.track, 1 / self.fps)
+        tracklet.add(sighting)
+        if may_be_crop:
+            crop = _cut(image, box)
+            # Uncertain boxes are often a second box of the same person, or a shadow: they do not count as company.
+            company = found.scores >= self.job.min_score
+            company[entry.detection] = False
+            quality = crop_quality(crop, box, sighting.score, found.boxes[company], self.size)
+            tracklet.offer_crop(sighting, quality, lambda: encode_jpeg(crop, JPEG_QUALITY))
+
+    def _close(self, numbers: list[int]) -> None:
+        for number in sorted(numbers):
+            sure = self.open[number].offered
+            tracklet = self.open.pop(number).finish(MAX_CROPS)
+            if tracklet.detections < self.job.min_detections:
+                self.rejected_tracklets["too short"] += 1
+            elif sure < self.job.min_detections:
+                self.rejected_tracklets["too uncertain"] += 1
+            else:
+                tracklet_id = self.writer.add(tracklet)
+                if self.judge is not None:
+                    self.identities[tracklet_id] = self.judge.identity(number)
+            if self.judge is not None:
+                self.judge.forget(number)
+
+    def _summary(self) -> dict[str, Any]:
+        job, info = self.job, self.reader.info
+        return {
+            "shard_id": job.shard_id,
+            "generation": job.generation,
+            "camera_id": job.camera.id,
+            "video_id": job.video_id,
+            "video_sha256": job.video_sha256,
+            "video_name": job.path.name,
+            "width": info.width,
+            "height": info.height,
+            "codec": info.codec,
+            "fps": info.fps,
+            "container_start_s": info.start_s,
+            "duration_s": max(self.last_pts_s, 0.0) + 1 / info.fps,
+            "start": None if self.start.utc is None else self.start.utc.isoformat(),
+            "time_source": self.start.source,
+            "settings": job.settings(),
+            "detector": self.detector.name,
+            "decode": asdict(self.reader.counts),
+            "counts": {
+                "frames": self.reader.counts.frames,
+                "frames_looked_at": self.looked_at,
+                "detections": self.detected,
+                "tracklets": self.writer.tracklets,
+                "crops": self.writer.crops,
+            },
+            "rejected": {
+                "detections": {reason: count for reason, count in sorted(self.rejected_detections.items()) if count},
+                "tracklets": dict(sorted(self.rejected_tracklets.items())),
+            },
+            "ground_truth": None if self.judge is None else self.judge.summary(self.identities),
+        }
+
+
+def ground_truth_hash(path: Path | None) -> str | None:
+    """Content hash of a ground truth file, None for none.
+
+    Raises:
+        SiteError: it is not there.
+    """
+    if path is None:
+        return None
+    if not path.is_file():
+        raise site.SiteError(f"{path}: no such ground truth; correct the camera's 'ground_truth' in site.yaml")
+    return sha256_file(path)
+
+
+def _polygons_px(mask: list[site.Polygon], size: tuple[int, int]) -> list[NDArray[np.int32]]:
+    return [np.round(np.asarray(polygon) * np.asarray(size)).astype(np.int32).reshape(-1, 1, 2) for polygon in mask]
+
+
+def _cut(image: NDArray[np.uint8], box: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The pixels of a box, rounded outwards; the box lies inside the image."""
+    x1, y1 = int(np.floor(box[0])), int(np.floor(box[1]))
+    x2, y2 = int(np.ceil(box[2])), int(np.ceil(box[3]))
+    return image[y1:y2, x1:x2]

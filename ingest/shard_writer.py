@@ -1,0 +1,116 @@
+"""Filling the folder that becomes a shard."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from ingest.recording_time import RecordingStart
+from ingest.shards import CROPS, MANIFEST, MANIFEST_SCHEMA, SCHEMA, SUMMARY, TRACKLETS, TRACKLETS_SCHEMA
+from ingest.tracklets import Tracklet
+from models.atomic import write_json
+
+
+class ShardWriter:
+    """Writes one shard's files into a folder of its own, which the caller then publishes.
+
+    The files depend on what is added and on nothing else: no clock, no user, no folder name goes into them.
+
+    Args:
+        folder: is created; must not exist.
+        camera_id: first part of the tracklet ids.
+        video_id: second part.
+        start: when the recording began.
+    """
+
+    def __init__(self, folder: Path, camera_id: str, video_id: str, start: RecordingStart) -> None:
+        folder.mkdir(parents=True)
+        self._folder = folder
+        self._camera_id = camera_id
+        self._video_id = video_id
+        self._start = start
+        self._crops: list[dict[str, Any]] = []
+        self._tracklets: list[dict[str, Any]] = []
+        self._tar = tarfile.open(folder / CROPS, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115 closed in finish
+
+    @property
+    def crops(self) -> int:
+        """Crops written so far."""
+        return len(self._crops)
+
+    @property
+    def tracklets(self) -> int:
+        """Tracklets written so far."""
+        return len(self._tracklets)
+
+    def add(self, tracklet: Tracklet) -> str:
+        """Write a tracklet and its crops. Returns its id, camera/video/number."""
+        tracklet_id = f"{self._camera_id}/{self._video_id}/{tracklet.number:06d}"
+        self._tracklets.append(
+            {
+                "tracklet_id": tracklet_id,
+                "camera_id": self._camera_id,
+                "video_id": self._video_id,
+                "start_pts_s": tracklet.first.pts_s,
+                "end_pts_s": tracklet.last.pts_s,
+                "first_seen": self._moment(tracklet.first.pts_s),
+                "last_seen": self._moment(tracklet.last.pts_s),
+                "time_source": self._start.source,
+                "detections": tracklet.detections,
+                "entry_box": tracklet.first.box.tolist(),
+                "exit_box": tracklet.last.box.tolist(),
+                "path": [{"t": point.pts_s, **_corners(point.box)} for point in tracklet.path],
+            }
+        )
+        for number, crop in enumerate(tracklet.crops):
+            offset = self._append(f"{tracklet.number:06d}/{number:02d}.jpg", crop.jpeg)
+            self._crops.append(
+                {
+                    "crop_id": f"{tracklet_id}/{number:02d}",
+                    "tracklet_id": tracklet_id,
+                    "frame_index": crop.sighting.frame_index,
+                    "pts_s": crop.sighting.pts_s,
+                    "captured_at": self._moment(crop.sighting.pts_s),
+                    **_corners(crop.sighting.box),
+                    "detector_score": crop.sighting.score,
+                    "quality": crop.quality,
+                    "offset": offset,
+                    "length": len(crop.jpeg),
+                }
+            )
+        return tracklet_id
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Write the tables and the summary. The folder is complete then, though not yet flushed to disk."""
+        self._tar.close()
+        tracklets = sorted(self._tracklets, key=lambda row: row["tracklet_id"])
+        pq.write_table(pa.Table.from_pylist(self._crops, MANIFEST_SCHEMA), self._folder / MANIFEST)
+        pq.write_table(pa.Table.from_pylist(tracklets, TRACKLETS_SCHEMA), self._folder / TRACKLETS)
+        write_json(self._folder / SUMMARY, {"schema": SCHEMA, **summary})
+
+    def _append(self, name: str, data: bytes) -> int:
+        entry = tarfile.TarInfo(name)
+        entry.size = len(data)
+        entry.mode = 0o644
+        header = self._tar.offset
+        self._tar.addfile(entry, io.BytesIO(data))
+        # A short name and no extensions make the header exactly one block.
+        return header + tarfile.BLOCKSIZE
+
+    def _moment(self, pts_s: float) -> int | None:
+        if self._start.utc is None:
+            return None
+        # Whole microseconds since 1970 without a float in between, which would round them.
+        seconds, micro = int(self._start.utc.timestamp() // 1), self._start.utc.microsecond
+        return seconds * 1_000_000 + micro + round(pts_s * 1_000_000)
+
+
+def _corners(box: NDArray[np.float32]) -> dict[str, float]:
+    return {name: float(value) for name, value in zip(("x1", "y1", "x2", "y2"), box, strict=True)}

@@ -1,0 +1,294 @@
+"""Reading a recording: what it is, and its frames with exact times.
+
+Time is PTS × time base, counted from the beginning of the recording. Recordings are taken as they come: damaged
+packets are skipped and counted, a file that ends early gives what it has, and frames without a usable timestamp get an
+estimate and are counted. Only a file with no readable frame at all is refused.
+"""
+
+from __future__ import annotations
+
+import math
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_FALLBACK_FPS = 25.0
+_MAX_PIXELS = 64_000_000
+# A damaged timestamp may point hours ahead and drag everything after it along; no real gap is believed beyond this.
+_LONGEST_GAP_S = 24 * 3600.0
+
+
+class VideoError(ValueError):
+    """A file that is no usable recording; the message names it."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a recording says about itself, before a frame is decoded.
+
+    Attributes:
+        duration_s: stated length in seconds, None when not stated.
+        frames: stated number of frames, None when not stated.
+        width, height: of a frame, in pixels.
+        codec: name, such as "h264".
+        fps: average frame rate; an assumption (25) when the file does not say.
+        creation_time: the container's, UTC, None when it has none.
+        start_s: container time of the recording's beginning, in seconds; `Frame.pts_s` counts from there. Zero for
+            nearly all files but MPEG-TS.
+    """
+
+    duration_s: float | None
+    frames: int | None
+    width: int
+    height: int
+    codec: str
+    fps: float
+    creation_time: datetime | None
+    start_s: float
+
+
+@dataclass
+class DecodeCounts:
+    """What happened while a recording was decoded.
+
+    Attributes:
+        frames: frames decoded.
+        damaged: packets that could not be decoded and frames the decoder marks as damaged; they are not shown.
+        pts_estimated: frames whose timestamp was missing or ran backwards.
+        truncated: the file ends before its stated length.
+    """
+
+    frames: int = 0
+    damaged: int = 0
+    pts_estimated: int = 0
+    truncated: bool = False
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One decoded frame. Its pixels are converted when first asked for, so a skipped frame costs only its decoding.
+
+    Attributes:
+        index: counts decoded frames from 0.
+        pts_s: seconds from the beginning of the recording.
+    """
+
+    index: int
+    pts_s: float
+    _decoded: Any = field(repr=False)
+    _width: int = field(repr=False)
+    _height: int = field(repr=False)
+
+    @cached_property
+    def image(self) -> NDArray[np.uint8]:
+        """(height, width, 3) uint8 BGR. All frames of a recording have the size of its `VideoInfo`."""
+        pixels = self._decoded.to_ndarray(format="bgr24", width=self._width, height=self._height)
+        return np.ascontiguousarray(pixels)
+
+
+class VideoReader:
+    """A recording, opened. Use as a context manager.
+
+    Args:
+        path: of the file.
+        threads: decoder threads; 0 lets the decoder choose.
+
+    Attributes:
+        info: what the file says of itself.
+        counts: what happened so far; complete after `frames` has ended.
+
+    Raises:
+        VideoError: missing, empty, not a video, or without a video stream.
+    """
+
+    def __init__(self, path: Path, *, threads: int = 1) -> None:
+        import av
+
+        self.path = path
+        self.counts = DecodeCounts()
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise VideoError(f"{path}: cannot be opened: {error.strerror}; check the path in site.yaml") from None
+        if not stat.S_ISREG(status.st_mode):
+            raise VideoError(f"{path}: not a file")
+        if status.st_size == 0:
+            raise VideoError(f"{path}: empty (0 bytes); record or copy it again")
+        try:
+            # Only local files: a playlist dressed up as a video must not make us fetch anything.
+            self._container = av.open(str(path.absolute()), options={"protocol_whitelist": "file"})
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise VideoError(f"{path}: not a video that can be read ({_reason(error)})") from None
+        try:
+            self._stream = self._video_stream()
+            self.info = self._probe()
+        except BaseException:
+            self._container.close()
+            raise
+        self._stream.thread_type = "AUTO"
+        self._stream.codec_context.thread_count = threads
+
+    def __enter__(self) -> VideoReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._container.close()
+
+    def frames(self) -> Iterator[Frame]:
+        """All frames in order. Can be run through once."""
+        end_s = 0.0
+        last: float | None = None
+        step = 1.0 / self.info.fps
+        for decoded in self._decode():
+            if decoded.is_corrupt:
+                self.counts.damaged += 1
+                self.counts.frames += 1
+                continue
+            pts_s = _seconds(decoded, self.info.start_s)
+            if pts_s is None or (last is not None and not last < pts_s <= last + _LONGEST_GAP_S):
+                pts_s = 0.0 if last is None else last + step
+                self.counts.pts_estimated += 1
+            last = pts_s
+            end_s = pts_s + step
+            index = self.counts.frames
+            self.counts.frames += 1
+            yield Frame(index, pts_s, decoded, self.info.width, self.info.height)
+        stated = self.info.duration_s
+        if stated is not None and end_s < stated - max(1.0, 3 * step):
+            self.counts.truncated = True
+
+    def _decode(self) -> Iterator[Any]:
+        import av
+
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except (av.FFmpegError, OSError, ValueError):
+                # The container itself ends in the middle of something: what was decoded is what there is.
+                self.counts.truncated = True
+                packet = None
+            try:
+                # None flushes the frames a threaded or reordering decoder still holds.
+                yield from self._stream.decode(packet)
+            except (av.FFmpegError, ValueError):
+                self.counts.damaged += 1
+            if packet is None:
+                return
+
+    def _video_stream(self) -> Any:
+        from av.stream import Disposition
+
+        for stream in self._container.streams.video:
+            if not stream.disposition & Disposition.attached_pic and stream.codec_context is not None:
+                return stream
+        kinds = ", ".join(sorted({stream.type for stream in self._container.streams})) or "nothing"
+        raise VideoError(f"{self.path}: holds no video, only {kinds}")
+
+    def _probe(self) -> VideoInfo:
+        stream, container = self._stream, self._container
+        width, height = stream.codec_context.width, stream.codec_context.height
+        if width <= 0 or height <= 0:
+            raise VideoError(f"{self.path}: its frame size is not readable; the file is damaged at its beginning")
+        if width * height > _MAX_PIXELS:
+            raise VideoError(f"{self.path}: frames of {width}×{height} are larger than {_MAX_PIXELS} pixels")
+        duration = None
+        if stream.duration is not None and stream.time_base is not None:
+            duration = float(stream.duration * stream.time_base)
+        elif container.duration is not None:
+            duration = container.duration / 1_000_000
+        if duration is not None and not 0 < duration < 10 * 365 * 86400:
+            duration = None
+        rate = stream.average_rate or stream.guessed_rate
+        fps = float(rate) if rate else _FALLBACK_FPS
+        if not (math.isfinite(fps) and 0.01 <= fps <= 1000):
+            fps = _FALLBACK_FPS
+        start_s = 0.0
+        if stream.start_time is not None and stream.time_base is not None:
+            start_s = float(stream.start_time * stream.time_base)
+        return VideoInfo(
+            duration_s=duration,
+            frames=stream.frames or None,
+            width=width,
+            height=height,
+            codec=stream.codec_context.name,
+            fps=fps,
+            creation_time=_creation_time({**container.metadata, **stream.metadata}),
+            start_s=start_s,
+        )
+
+
+def probe(path: Path) -> VideoInfo:
+    """What a recording says of itself, without decoding a frame.
+
+    Raises:
+        VideoError: see `VideoReader`.
+    """
+    with VideoReader(path) as reader:
+        return reader.info
+
+
+def frames(path: Path) -> Iterator[Frame]:
+    """All frames of a recording in order.
+
+    Raises:
+        VideoError: see `VideoReader`.
+    """
+    with VideoReader(path) as reader:
+        yield from reader.frames()
+
+
+class FrameSampler:
+    """Chooses `fps` frames per second by timestamp: the first frame in each slot of 1/fps seconds.
+
+    A recording slower than that has all its frames looked at; one with gaps or a changing rate is looked at evenly in
+    time.
+    """
+
+    def __init__(self, fps: float) -> None:
+        self._fps = fps
+        self._slot = -math.inf
+
+    def wants(self, pts_s: float) -> bool:
+        """Whether the frame at `pts_s` is to be looked at; called once per frame, in order."""
+        # Times such as 0.3 s × 10 fall just short of their slot in floating point.
+        slot = math.floor(pts_s * self._fps + 1e-6)
+        if slot <= self._slot:
+            return False
+        self._slot = slot
+        return True
+
+
+def _seconds(decoded: Any, start_s: float) -> float | None:
+    if decoded.pts is None or decoded.time_base is None:
+        return None
+    seconds = float(decoded.pts * decoded.time_base) - start_s
+    return seconds if math.isfinite(seconds) and seconds > -1e-6 else None
+
+
+def _creation_time(metadata: dict[str, str]) -> datetime | None:
+    for key in ("creation_time", "com.apple.quicktime.creationdate", "date"):
+        text = metadata.get(key, "")
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            continue
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+        if key == "creation_time":
+            # The MP4 and Matroska standards give this field in UTC.
+            return moment.replace(tzinfo=UTC)
+    return None
+
+
+def _reason(error: BaseException) -> str:
+    return str(getattr(error, "strerror", None) or error).strip() or type(error).__name__

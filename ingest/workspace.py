@@ -1,0 +1,115 @@
+"""A site's workspace: where every stage keeps what it made, and the lock that lets one of them write at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ingest.site import SiteConfig, sites_folder
+from models.atomic import write_json
+
+_STAGE = re.compile(r"[a-z][a-z0-9_-]{0,39}")
+
+
+class WorkspaceBusy(ValueError):  # noqa: N818 a state of the workspace, met by waiting
+    """Another process writes into the workspace; the message says which."""
+
+
+class Workspace:
+    """The folders of one site.
+
+    Args:
+        site: its root is $CALR_SITES/<name> (default ./sites/<name>), or the site's own folder when the site was named
+            by its path.
+
+    Nothing is created before it is needed.
+    """
+
+    def __init__(self, site: SiteConfig) -> None:
+        self.site = site
+        self.root: Path = site.folder if site.by_path else (sites_folder() / site.name).absolute()
+
+    @property
+    def shards(self) -> Path:
+        """`<camera>/<shard-id>/`: what ingest made."""
+        return self.root / "shards"
+
+    @property
+    def runs(self) -> Path:
+        """`<run-id>/`: training runs."""
+        return self.root / "runs"
+
+    @property
+    def models(self) -> Path:
+        """`<version>/`: model bundles."""
+        return self.root / "models"
+
+    @property
+    def gallery(self) -> Path:
+        """The gallery's database, and `<version>/` with each model's vectors."""
+        return self.root / "gallery"
+
+    @property
+    def status(self) -> Path:
+        """`<stage>.json`: what each stage last did."""
+        return self.root / "status"
+
+    @property
+    def erasures(self) -> Path:
+        """What was erased and must never be ingested again, one JSON object a line."""
+        return self.root / "erasures.jsonl"
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be the one writer. The lock ends with the process that holds it, however that ends.
+
+        Raises:
+            WorkspaceBusy: another process holds it.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        path = self.root / ".lock"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                holder = os.read(descriptor, 1000).decode("utf-8", "replace").strip() or "another process"
+                raise WorkspaceBusy(
+                    f"{self.root}: in use by {holder}; wait until that is done, or stop it and run this again"
+                ) from None
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"pid {os.getpid()}: {shlex.join(sys.argv)[:800]}\n".encode(), 0)
+            try:
+                yield
+            finally:
+                # Emptied while still held: a later reader must not be told of a process that is gone.
+                os.ftruncate(descriptor, 0)
+        finally:
+            os.close(descriptor)
+
+    def write_status(self, stage: str, content: dict[str, Any]) -> None:
+        """Replace `status/<stage>.json`; `schema: 1` is added."""
+        path = self._status_file(stage)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"schema": 1, **content})
+
+    def read_status(self, stage: str) -> dict[str, Any] | None:
+        """What the stage last wrote, or None when it has not run (or what lies there is not a status)."""
+        try:
+            content = json.loads(self._status_file(stage).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return content if isinstance(content, dict) else None
+
+    def _status_file(self, stage: str) -> Path:
+        if not _STAGE.fullmatch(stage):
+            raise ValueError(f"stage name '{stage}': use lower-case letters, digits, '-' and '_'")
+        return self.status / f"{stage}.json"

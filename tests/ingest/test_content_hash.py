@@ -1,0 +1,69 @@
+"""Content hashes are remembered, and forgotten when a file changes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from ingest.content_hash import ContentHashes, find_recording
+from ingest.site import SiteConfig, parse_site
+from ingest.video import VideoError
+from ingest.workspace import Workspace
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> SiteConfig:
+    (tmp_path / "a.mp4").write_bytes(b"some recording")
+    return parse_site(
+        {"schema": 1, "name": "x", "cameras": [{"id": "cam1", "videos": ["*.mp4"]}]}, tmp_path / "site.yaml"
+    )
+
+
+def test_read_once(site: SiteConfig) -> None:
+    workspace, path = Workspace(site), site.folder / "a.mp4"
+    hashes, read = ContentHashes(workspace), []
+    assert hashes.known(path) is None
+    assert hashes.sha256(path, read.append) == hashlib.sha256(b"some recording").hexdigest()
+    assert sum(read) == len(b"some recording")
+    hashes.save()
+    again, read = ContentHashes(workspace), []
+    assert again.sha256(path, read.append) == hashlib.sha256(b"some recording").hexdigest()
+    assert read == []
+
+
+def test_a_changed_file_is_read_again(site: SiteConfig) -> None:
+    workspace, path = Workspace(site), site.folder / "a.mp4"
+    hashes = ContentHashes(workspace)
+    hashes.sha256(path)
+    path.write_bytes(b"same  length!!")
+    os.utime(path, ns=(1, 1))
+    assert hashes.sha256(path) == hashlib.sha256(b"same  length!!").hexdigest()
+
+
+def test_a_damaged_cache_costs_only_time(site: SiteConfig) -> None:
+    workspace, path = Workspace(site), site.folder / "a.mp4"
+    for content in ("{", "[]", '{"schema": 1}', '{"schema": 1, "files": {"x": 3}}'):
+        (workspace.root / "content_hashes.json").write_text(content)
+        assert ContentHashes(workspace).sha256(path) == hashlib.sha256(b"some recording").hexdigest()
+
+
+def test_missing(site: SiteConfig) -> None:
+    with pytest.raises(VideoError, match=r"b\.mp4"):
+        ContentHashes(Workspace(site)).sha256(site.folder / "b.mp4")
+
+
+def test_a_recording_is_found_by_content_under_any_name(site: SiteConfig) -> None:
+    workspace, path = Workspace(site), site.folder / "a.mp4"
+    hashes = ContentHashes(workspace)
+    content = hashes.sha256(path)
+    hashes.save()
+    assert find_recording(site, workspace, "cam1", content) == path
+    assert find_recording(site, workspace, "cam1", "0" * 64) is None
+    path.rename(site.folder / "b.mp4")
+    assert find_recording(site, workspace, "cam1", content) is None  # not hashed under this name yet
+    hashes.sha256(site.folder / "b.mp4")
+    hashes.save()
+    assert find_recording(site, workspace, "cam1", content) == site.folder / "b.mp4"

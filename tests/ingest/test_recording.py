@@ -1,0 +1,249 @@
+"""One recording, from file to shard, with a detector that finds blue blocks."""
+
+from __future__ import annotations
+
+import tarfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ingest.detection import Detections
+from ingest.erasures import Erasure
+from ingest.recording import ingest_recording
+from ingest.shards import CROPS, MANIFEST, MANIFEST_SCHEMA, TRACKLETS, TRACKLETS_SCHEMA, load_crops, open_shard
+from ingest.site import Camera, Detector
+from ingest.video import VideoError
+from models.atomic import sha256_file
+from tests.ingest.conftest import HEIGHT, WIDTH, BlueDetector, Walker, make_job, write_video
+
+
+@pytest.fixture(scope="module")
+def two_walks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two blocks, the second from second 2 to 5."""
+    walkers = [Walker(feet=110), Walker(feet=220, start=2.0, end=5.0)]
+    return write_video(tmp_path_factory.mktemp("two") / "two.mp4", 6.0, walkers, creation_time="2026-03-01T08:00:00Z")
+
+
+def test_tracklets_and_crops_are_where_the_blocks_are(two_walks: Path, tmp_path: Path) -> None:
+    summary = ingest_recording(make_job(two_walks, tmp_path / "s"), detector=BlueDetector())
+    assert summary["counts"] == {"frames": 120, "frames_looked_at": 60, "detections": 90, "tracklets": 2, "crops": 16}
+    shard = open_shard(tmp_path / "s")
+    crops, tracklets = shard.crops(), shard.tracklets()
+    assert crops.schema.equals(MANIFEST_SCHEMA)
+    assert tracklets.schema.equals(TRACKLETS_SCHEMA)
+    rows = tracklets.to_pylist()
+    assert rows[0]["start_pts_s"] == 0.0
+    late = next(row for row in rows if row["start_pts_s"] > 1)
+    assert late["start_pts_s"] == pytest.approx(2.0, abs=0.11)  # ByteTrack confirms a track at its second detection
+    assert late["end_pts_s"] == pytest.approx(4.9, abs=1e-6)
+    assert late["first_seen"] == datetime(2026, 3, 1, 8, tzinfo=UTC) + timedelta(seconds=late["start_pts_s"])
+    assert late["time_source"] == "container"
+    assert 5 <= len(late["path"]) <= 8
+    assert late["entry_box"][0] < late["exit_box"][0]
+    for row in crops.to_pylist():
+        assert row["captured_at"] == datetime(2026, 3, 1, 8, tzinfo=UTC) + timedelta(seconds=row["pts_s"])
+        assert row["frame_index"] == round(row["pts_s"] * 20)
+        walker = Walker(feet=110) if row["y2"] < 150 else Walker(feet=220, start=2.0)
+        np.testing.assert_allclose([row["x1"], row["y1"], row["x2"], row["y2"]], walker.box(row["pts_s"]), atol=3)
+    loaded = load_crops([shard])
+    for i in range(len(loaded)):
+        image = loaded.image(i).astype(int)
+        assert image.shape[0] >= 70
+        assert (image[..., 0] - image[..., 2]).mean() > 80  # it is blue
+
+
+def test_crops_are_spread_over_the_whole_length(two_walks: Path, tmp_path: Path) -> None:
+    ingest_recording(make_job(two_walks, tmp_path / "s"), detector=BlueDetector())
+    loaded = load_crops([open_shard(tmp_path / "s")])
+    for tracklet, crops in enumerate(loaded.crops_of_tracklet):
+        first, last = loaded.tracklet_pts[tracklet]
+        parts = np.minimum((loaded.pts_s[crops] - first) / (last - first) * 4, 3.999).astype(int)
+        assert set(parts.tolist()) == {0, 1, 2, 3}
+
+
+def test_the_tar_is_an_ordinary_one_and_offsets_point_into_it(two_walks: Path, tmp_path: Path) -> None:
+    ingest_recording(make_job(two_walks, tmp_path / "s"), detector=BlueDetector())
+    shard = open_shard(tmp_path / "s")
+    rows = shard.crops().to_pylist()
+    with tarfile.open(shard.path / CROPS) as tar:
+        members = tar.getmembers()
+        assert len(members) == len(rows)
+        for member, row in zip(members, rows, strict=True):
+            stored = tar.extractfile(member)
+            assert stored is not None
+            assert stored.read() == shard.read_jpeg(row["offset"], row["length"])
+
+
+def test_the_same_input_gives_the_same_bytes(two_walks: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "elsewhere" / "other.mp4"
+    copy.parent.mkdir()
+    copy.write_bytes(two_walks.read_bytes())
+    one, two = make_job(two_walks, tmp_path / "1"), make_job(copy, tmp_path / "2")
+    ingest_recording(one, detector=BlueDetector())
+    ingest_recording(two, detector=BlueDetector())
+    assert one.shard_id == two.shard_id
+    for name in (CROPS, MANIFEST, TRACKLETS):
+        assert sha256_file(tmp_path / "1" / name) == sha256_file(tmp_path / "2" / name)
+
+
+def test_what_changes_crops_changes_the_shard_id(walk: Path, tmp_path: Path) -> None:
+    def shard_id(**changes: object) -> str:
+        return make_job(walk, tmp_path / "s", **changes).shard_id
+
+    def camera(**fields: object) -> Camera:
+        return Camera.model_validate({"id": "cam1", "videos": ["x"], **fields})
+
+    changed = [
+        shard_id(),
+        shard_id(detector_fingerprint="other"),
+        shard_id(detector=Detector.model_validate({"fps": 5})),
+        shard_id(detector=Detector.model_validate({"min_score": 0.5})),
+        shard_id(detector=Detector.model_validate({"min_height_px": 50})),
+        shard_id(camera=camera(mask=[[[0, 0], [1, 0], [1, 1]]])),
+        shard_id(camera=camera(time={"from": "filename", "pattern": "%Y%m%d"})),
+        shard_id(start=datetime(2026, 1, 1, tzinfo=UTC)),
+        shard_id(offset_s=1.0),
+        shard_id(erasures=(Erasure("x", 0, 1, None),)),
+        shard_id(ground_truth_sha256="abc"),
+        shard_id(video_sha256="0" * 64),
+    ]
+    assert len(set(changed)) == len(changed)
+    # Neither the place of the site nor the folder written to changes a crop.
+    assert make_job(walk, tmp_path / "other", site_folder=tmp_path, generation=7).shard_id == changed[0]
+
+
+def test_a_mask_hides_people_before_anything_is_stored(two_walks: Path, tmp_path: Path) -> None:
+    lower = [[0, 0.5], [1, 0.5], [1, 1], [0, 1]]
+    camera = Camera.model_validate({"id": "cam1", "videos": ["x"], "mask": [lower]})
+    seen: list[np.ndarray] = []
+
+    class Watching(BlueDetector):
+        def detect(self, frame):  # type: ignore[no-untyped-def]
+            seen.append(frame.copy())
+            return super().detect(frame)
+
+    summary = ingest_recording(make_job(two_walks, tmp_path / "s", camera=camera), detector=Watching())
+    assert summary["counts"]["tracklets"] == 1
+    assert all(not frame[HEIGHT // 2 :].any() for frame in seen)
+    assert all(row["y2"] <= HEIGHT / 2 for row in open_shard(tmp_path / "s").crops().to_pylist())
+
+
+def test_what_was_erased_stays_away(two_walks: Path, tmp_path: Path) -> None:
+    gone = Erasure(sha256_file(two_walks), 0.0, 100.0, (0, 120, WIDTH, HEIGHT))
+    summary = ingest_recording(make_job(two_walks, tmp_path / "s", erasures=(gone,)), detector=BlueDetector())
+    assert summary["counts"]["tracklets"] == 1
+    assert summary["rejected"]["detections"]["erased"] == 30
+    span = Erasure(sha256_file(two_walks), 2.0, 3.0, None)
+    ingest_recording(make_job(two_walks, tmp_path / "t", erasures=(span,)), detector=BlueDetector())
+    assert not any(2.0 <= row["pts_s"] <= 3.0 for row in open_shard(tmp_path / "t").crops().to_pylist())
+
+
+def test_short_ones_small_ones_and_unsure_ones_are_dropped_and_counted(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mp4", 3.0, [Walker(feet=110, start=1.0, end=1.35), Walker(feet=220)])
+    summary = ingest_recording(make_job(path, tmp_path / "a"), detector=BlueDetector())
+    assert summary["rejected"]["tracklets"] == {"too short": 1}
+    tall = Detector.model_validate({"min_height_px": 90})
+    summary = ingest_recording(make_job(path, tmp_path / "b", detector=tall), detector=BlueDetector())
+    assert summary["counts"]["crops"] == 0
+    assert summary["rejected"]["detections"] == {"too small": summary["rejected"]["detections"]["too small"]}
+    assert summary["rejected"]["detections"]["too small"] >= 30
+    summary = ingest_recording(make_job(path, tmp_path / "c"), detector=BlueDetector(score=0.15))
+    assert summary["counts"]["tracklets"] == 0
+
+
+def test_a_tracklet_of_mostly_uncertain_boxes_is_dropped(walk: Path, tmp_path: Path) -> None:
+    class Doubtful(BlueDetector):
+        seen = 0
+
+        def detect(self, frame: np.ndarray) -> Detections:
+            self.seen += 1
+            self.score = 0.9 if self.seen <= 3 else 0.15
+            return super().detect(frame)
+
+    summary = ingest_recording(make_job(walk, tmp_path / "s"), detector=Doubtful())
+    assert summary["counts"]["tracklets"] == 0
+    assert summary["rejected"]["tracklets"] == {"too uncertain": 1}
+
+
+def test_an_empty_scene_is_a_shard_too(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mp4", 1.0, [])
+    summary = ingest_recording(make_job(path, tmp_path / "s"), detector=BlueDetector())
+    assert summary["counts"]["crops"] == 0
+    loaded = load_crops([open_shard(tmp_path / "s")])
+    assert (len(loaded), loaded.tracklet_ids, loaded.crops_of_tracklet) == (0, [], [])
+
+
+def test_ground_truth_is_judged(two_walks: Path, tmp_path: Path) -> None:
+    walkers = {3: Walker(feet=110), 8: Walker(feet=220, start=2.0, end=5.0)}
+    lines = ["frame,person_id,x1,y1,x2,y2,visibility"]
+    for frame in range(120):
+        for person, walker in walkers.items():
+            box = walker.box(frame / 20)
+            if box is not None:
+                lines.append(f"{frame},{person},{','.join(map(str, box))},1")
+    truth = tmp_path / "gt.csv"
+    truth.write_text("\n".join(lines) + "\n")
+    job = make_job(two_walks, tmp_path / "s", ground_truth=truth, ground_truth_sha256=sha256_file(truth))
+    judged = ingest_recording(job, detector=BlueDetector())["ground_truth"]
+    assert judged["detection"] == {"tp": 90, "fp": 0, "fn": 0}
+    assert judged["sha256"] == sha256_file(truth)
+    assert sorted(entry["person_id"] for entry in judged["tracklets"].values()) == [3, 8]
+    assert all(entry["purity"] == 1.0 for entry in judged["tracklets"].values())
+    loaded = load_crops([open_shard(tmp_path / "s")])
+    identities = loaded.identities()
+    assert identities is not None
+    for crop, tracklet in enumerate(loaded.tracklet):
+        assert identities[tracklet] == (3 if loaded.boxes[crop, 3] < 150 else 8)
+
+
+def test_unknown_time_is_null(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mp4", 1.0)
+    ingest_recording(make_job(path, tmp_path / "s"), detector=BlueDetector())
+    shard = open_shard(tmp_path / "s")
+    assert shard.crops()["captured_at"].null_count == shard.crops().num_rows > 0
+    assert shard.tracklets()["time_source"].to_pylist() == ["unknown"]
+    loaded = load_crops([shard])
+    assert (loaded.captured_at == -1).all()
+    assert (loaded.tracklet_span == -1).all()
+
+
+def test_a_recording_that_is_still_written_is_left_for_later(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mp4", 1.0)
+    job = make_job(path, tmp_path / "s")
+
+    class Meanwhile(BlueDetector):
+        def reset(self) -> None:
+            with path.open("ab") as file:
+                file.write(b"more")
+
+    with pytest.raises(VideoError, match="changed while it was read"):
+        ingest_recording(job, detector=Meanwhile())
+
+
+def test_a_detector_is_reset_for_every_recording_and_odd_boxes_do_no_harm(walk: Path, tmp_path: Path) -> None:
+    class Odd(BlueDetector):
+        def detect(self, frame):  # type: ignore[no-untyped-def]
+            found = super().detect(frame)
+            odd = np.asarray(
+                [[np.nan] * 4, [-50, -50, -10, 60], [300, 100, 900, 900], [50, 50, 50, 200], [9, 9, 3, 3]], np.float32
+            )
+            scores = np.full(len(odd), 0.9, np.float32)
+            return type(found)(np.concatenate([found.boxes, odd]), np.concatenate([found.scores, scores]))
+
+    detector = Odd()
+    ingest_recording(make_job(walk, tmp_path / "s"), detector=detector)
+    assert detector.resets == 1
+    loaded = load_crops([open_shard(tmp_path / "s")])
+    assert (loaded.boxes >= 0).all()
+    assert (loaded.boxes[:, [0, 2]] <= WIDTH).all()
+    for i in range(len(loaded)):
+        loaded.image(i)
+
+
+def test_memory_does_not_grow_with_the_length_of_a_tracklet(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mp4", 20.0, [Walker(speed=1.0)])
+    summary = ingest_recording(make_job(path, tmp_path / "s"), detector=BlueDetector())
+    assert summary["counts"]["tracklets"] == 1
+    assert summary["counts"]["crops"] == 8

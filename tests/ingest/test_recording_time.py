@@ -1,0 +1,109 @@
+"""When a recording began."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.recording_time import TimePatternError, compile_time_pattern, resolve_start, time_from_filename
+
+moments = st.datetimes(min_value=datetime(1991, 1, 1), max_value=datetime(2068, 12, 31)).map(
+    lambda moment: moment.replace(microsecond=0)
+)
+
+
+@given(moments)
+def test_what_strftime_writes_is_read_back(moment: datetime) -> None:
+    for pattern in ("cam_%Y-%m-%d_%H-%M-%S.mp4", "%Y%m%d%H%M%S", "%y%m%d-%H%M%S", "%j.%Y %H%M%S"):
+        if "%y" in pattern and moment.year < 2000:
+            continue
+        name = f"x {moment.strftime(pattern)} y"
+        assert time_from_filename(name, pattern, ZoneInfo("UTC")) == moment.replace(tzinfo=UTC)
+
+
+@given(moments)
+def test_regular_expression_says_the_same_as_strptime(moment: datetime) -> None:
+    name = moment.strftime("a%Y_%m_%dT%H.%M.%S")
+    expression = r"(?P<year>\d{4})_(?P<month>\d\d)_(?P<day>\d\d)T(?P<hour>\d\d)\.(?P<minute>\d\d)\.(?P<second>\d\d)"
+    zone = ZoneInfo("Europe/Berlin")
+    assert time_from_filename(name, expression, zone) == time_from_filename(name, "%Y_%m_%dT%H.%M.%S", zone)
+
+
+def test_names_are_read_in_the_sites_timezone() -> None:
+    assert time_from_filename("20260701_120000", "%Y%m%d_%H%M%S", ZoneInfo("Europe/Berlin")) == datetime(
+        2026, 7, 1, 10, tzinfo=UTC
+    )
+    # Clocks were set back at 3:00; the first 2:30 is meant.
+    assert time_from_filename("20251026_0230", "%Y%m%d_%H%M", ZoneInfo("Europe/Berlin")) == datetime(
+        2025, 10, 26, 0, 30, tzinfo=UTC
+    )
+
+
+def test_fraction_and_epoch() -> None:
+    utc = ZoneInfo("UTC")
+    assert time_from_filename("20260101T000000.25", "%Y%m%dT%H%M%S.%f", utc) == datetime(
+        2026, 1, 1, 0, 0, 0, 250000, UTC
+    )
+    assert time_from_filename("v1700000000.mp4", "%s", utc) == datetime.fromtimestamp(1700000000, UTC)
+
+
+@pytest.mark.parametrize("name", ["20261301", "20260230", "no digits", ""])
+def test_an_impossible_or_absent_date_is_unknown(name: str) -> None:
+    assert time_from_filename(name, "%Y%m%d", ZoneInfo("UTC")) is None
+
+
+@given(st.text(max_size=60))
+def test_no_name_breaks_it(name: str) -> None:
+    for pattern in ("%Y%m%d", "%j%y", "%s", "%Y-%m-%d %H:%M:%S.%f"):
+        found = time_from_filename(name, pattern, ZoneInfo("Asia/Tokyo"))
+        assert found is None or found.tzinfo is UTC
+
+
+@pytest.mark.parametrize(
+    ("pattern", "says"),
+    [
+        ("%Q", "not known"),
+        ("(", "not a valid"),
+        ("cam", "no full date"),
+        ("%Y%m", "no full date"),
+        ("%", "not known"),
+        (r"(?P<years>\d+)", "unknown group"),
+    ],
+)
+def test_wrong_patterns_are_explained(pattern: str, says: str) -> None:
+    with pytest.raises(TimePatternError, match=re.escape(says)):
+        compile_time_pattern(pattern)
+
+
+def test_sources_and_their_order() -> None:
+    utc = ZoneInfo("UTC")
+    container, stated = datetime(2026, 1, 1, tzinfo=UTC), datetime(2025, 1, 1, tzinfo=UTC)
+
+    def resolve(source: str, **changes: object) -> tuple[datetime | None, str]:
+        values = {
+            "source": source,
+            "name": "20240101",
+            "pattern": "%Y%m%d",
+            "timezone": utc,
+            "creation_time": container,
+            "stated": None,
+            "offset_s": 0.0,
+            **changes,
+        }
+        found = resolve_start(**values)  # type: ignore[arg-type]
+        return found.utc, found.source
+
+    assert resolve("container") == (container, "container")
+    assert resolve("filename") == (datetime(2024, 1, 1, tzinfo=UTC), "filename")
+    assert resolve("container", stated=stated) == (stated, "start")
+    assert resolve("container", offset_s=-1.5) == (container - timedelta(seconds=1.5), "container")
+    assert resolve("container", creation_time=None) == (None, "unknown")
+    assert resolve("filename", name="x") == (None, "unknown")
+    # The zero of a container's calendar is no date.
+    assert resolve("container", creation_time=datetime(1970, 1, 1, tzinfo=UTC)) == (None, "unknown")
+    assert resolve("container", offset_s=1e18) == (None, "unknown")

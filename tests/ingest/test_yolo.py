@@ -1,0 +1,135 @@
+"""The YOLO detector: what is refused without loading anything, and the real thing on real footage."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ingest.detection import DetectorError, make_detector
+from ingest.site import Detector
+from ingest.yolo import YoloDetector
+from models.atomic import sha256_file
+
+
+def test_missing_weights_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DetectorError, match=r"gone\.onnx: no such detector weights"):
+        make_detector(Detector.model_validate({"weights": "gone.onnx"}), tmp_path)
+    with pytest.raises(DetectorError, match="OpenVINO"):
+        (tmp_path / "folder").mkdir()
+        make_detector(Detector.model_validate({"weights": "folder"}), tmp_path)
+    (tmp_path / "x.bin").touch()
+    with pytest.raises(DetectorError, match=r"\.pt, \.onnx or"):
+        make_detector(Detector.model_validate({"weights": "x.bin"}), tmp_path)
+
+
+def test_a_pin_is_checked(tmp_path: Path) -> None:
+    weights = tmp_path / "w.onnx"
+    weights.write_bytes(b"weights")
+    good = sha256_file(weights)
+    assert YoloDetector(f"w.onnx#sha256={good}", tmp_path).path == weights.resolve()
+    with pytest.raises(DetectorError, match="not the pinned"):
+        YoloDetector(f"w.onnx#sha256={'0' * 64}", tmp_path)
+    for wrong in ("sha256=xyz", "md5=0", ""):
+        if wrong:
+            with pytest.raises(DetectorError, match="a pin is written"):
+                YoloDetector(f"w.onnx#{wrong}", tmp_path)
+
+
+def test_the_fingerprint_follows_the_content(tmp_path: Path) -> None:
+    weights = tmp_path / "w.onnx"
+    weights.write_bytes(b"one")
+    one = YoloDetector("w.onnx", tmp_path).fingerprint()
+    assert YoloDetector("w.onnx", tmp_path, image_size=1280).fingerprint() != one
+    (tmp_path / "copy.onnx").write_bytes(b"one")
+    assert YoloDetector("copy.onnx", tmp_path).fingerprint() == one
+    weights.write_bytes(b"two")
+    assert YoloDetector("w.onnx", tmp_path).fingerprint() != one
+
+
+def test_what_is_no_network_is_refused_when_it_is_first_used(tmp_path: Path) -> None:
+    (tmp_path / "w.onnx").write_bytes(b"not a network")
+    with pytest.raises(DetectorError, match=r"w\.onnx: ultralytics cannot load"):
+        YoloDetector("w.onnx", tmp_path).detect(np.zeros((64, 64, 3), np.uint8))
+
+
+def test_a_pickle_that_runs_code_is_not_loaded(tmp_path: Path) -> None:
+    import torch
+
+    class Attack:
+        def __reduce__(self):  # type: ignore[no-untyped-def]
+            return (os.mkdir, (str(tmp_path / "attacked"),))
+
+    torch.save({"model": Attack()}, tmp_path / "w.pt")
+    with pytest.raises(DetectorError):
+        YoloDetector("w.pt", tmp_path).detect(np.zeros((64, 64, 3), np.uint8))
+    assert not (tmp_path / "attacked").exists()
+
+
+OFFLINE = """
+import json, socket, subprocess, sys
+from pathlib import Path
+calls = []
+def refuse(*a, **k):
+    calls.append("network")
+    raise OSError("no network here")
+socket.getaddrinfo = refuse
+socket.socket.connect = refuse
+run = subprocess.Popen.__init__
+def watch(self, args, *a, **k):
+    if "pip" in str(args) or "uv" in str(args).split():
+        calls.append(str(args))
+    return run(self, args, *a, **k)
+subprocess.Popen.__init__ = watch
+import numpy as np
+from ingest.yolo import YoloDetector
+detector = YoloDetector(sys.argv[1], Path("."))
+found = detector.detect(np.zeros((480, 640, 3), np.uint8))
+from ultralytics import settings
+print(json.dumps({"found": len(found), "calls": calls, "sync": settings["sync"]}))
+"""
+
+
+@pytest.mark.shared_data
+def test_it_stays_offline_quiet_and_installs_nothing(shared_data: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", OFFLINE, str(shared_data / "weights/yolov8n_int8_openvino_model")],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "CALR_CACHE": str(tmp_path), "HOME": str(tmp_path)},
+    )
+    assert json.loads(done.stdout) == {"found": 0, "calls": [], "sync": False}
+
+
+@pytest.mark.shared_data
+def test_real_people_are_found(shared_data: Path) -> None:
+    from ingest.video import frames
+
+    detector = YoloDetector("yolov8n_int8_openvino_model", shared_data / "weights")
+    counts = []
+    for frame in frames(shared_data / "footage/plaza/cam1.mp4"):
+        if frame.index % 100 == 0:
+            found = detector.detect(frame.image)
+            sure = found.keep(found.scores >= 0.25)
+            counts.append(len(sure))
+            height = sure.boxes[:, 3] - sure.boxes[:, 1]
+            assert 30 < np.median(height) < 140
+        if frame.index >= 600:
+            break
+    assert min(counts) >= 2
+    assert sum(counts) >= 25
+
+
+def test_ultralytics_leaves_the_way_images_are_opened_alone() -> None:
+    from PIL import Image
+
+    from ingest.ultralytics_offline import prepare_ultralytics
+
+    prepare_ultralytics()
+    assert Image.open.__module__ == "PIL.Image"

@@ -1,0 +1,122 @@
+"""Command line: train a site without labels, export the model, report, evaluate on a benchmark."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Label-free training of a person re-identification model for one camera network (CALR, arXiv 2403.16450).",
+)
+console = Console(stderr=True)
+
+Site = Annotated[str, typer.Argument(help="a site's name, or the path to a folder that holds site.yaml")]
+AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON on standard output")]
+
+
+@contextmanager
+def errors_for_people() -> Iterator[None]:
+    """A mistake that a person can mend is told in one line and ends with status 1; anything else is our own fault."""
+    try:
+        yield
+    except ValueError as error:
+        console.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+
+
+def say(text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def train(
+    site: Site,
+    profile: Annotated[str | None, typer.Option(help="training profile; default: site.yaml's training.profile")] = None,
+    labels: Annotated[
+        str, typer.Option(help="none: the method. ground-truth: the ceiling, where the site has ground truth")
+    ] = "none",
+    as_json: AsJson = False,
+) -> None:
+    """Train on the site's crops: intra-camera stage, then inter-camera stage with label refinement. Resumable."""
+    from calr.train import train_site
+
+    with errors_for_people():
+        status = train_site(site, profile=profile, labels=labels)
+        for notice in status["notices"]:
+            say(f"note: {notice}")
+        emit(status, as_json)
+
+
+@app.command()
+def export(site: Site, as_json: AsJson = False) -> None:
+    """Export the last run as an ONNX bundle; it goes live only if the label-free score is not worse."""
+    from calr.export import export_site
+
+    with errors_for_people():
+        status = export_site(site)
+        if status["state"] == "nothing to do":
+            say(f"{status['live_version']} is live: nothing to do")
+        else:
+            goes = "goes live" if status["promoted"] else "does not go live"
+            say(f"{status['candidate_version']} {goes}: {status['reason']}")
+        emit(status, as_json)
+
+
+@app.command()
+def report(site: Site, as_json: AsJson = False) -> None:
+    """Write report.json, report.html and contact_sheet.png. Status 3: done, but some recordings were refused."""
+    from calr.site_report import report_site, tables
+
+    with errors_for_people():
+        found = report_site(site)
+        if not found.fresh:
+            say("nothing new since the last report:")
+        for title, rows in tables(found.content):
+            table = Table(*rows[0], title=title, title_justify="left")
+            for row in rows[1:]:
+                table.add_row(*row)
+            console.print(table)
+        for notice in found.content["notices"]:
+            say(f"note: {notice}")
+        emit(found.content, as_json)
+        failures = found.content["failures"]
+        for failure in failures:
+            say(f"not ingested: camera {failure['camera']}, {failure['path']}: {failure['error']}")
+        if failures:
+            raise typer.Exit(3)
+
+
+@app.command()
+def evaluate(
+    dataset: Annotated[str, typer.Option(help="name of the benchmark: market1501")],
+    root: Annotated[Path, typer.Option(help="folder of the data set")],
+    model: Annotated[Path, typer.Option(help="model bundle (folder)")],
+    as_json: AsJson = False,
+) -> None:
+    """Score a model bundle on a benchmark's query and gallery images."""
+    from calr.benchmark_evaluation import evaluate_bundle
+
+    with errors_for_people():
+        found = evaluate_bundle(dataset, root, model)
+        say(f"mAP {found['mAP']:.4f}  rank-1 {found['rank1']:.4f}  rank-5 {found['rank5']:.4f}")
+        emit(found, as_json)
+
+
+def emit(content: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        json.dump(content, sys.stdout, indent=1, sort_keys=True)
+        sys.stdout.write("\n")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,122 @@
+"""From a finished training run to the model that goes live.
+
+The first bundle of a site is its start model: the untrained way of searching, and the one to beat. A trained model goes
+live only if the label-free score says that it is not worse than the live one; otherwise it is kept, reported, and the
+old one stays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from calr.label_free import LabelFreeScore
+from calr.site_embeddings import embed_site, judge_without_labels
+
+if TYPE_CHECKING:
+    from ingest.site import SiteConfig
+    from ingest.workspace import Workspace
+    from models.bundle import Bundle, ModelStore
+
+# The score is an average over a few hundred half-tracklets and pairs; differences below this are noise.
+TOLERANCE = 0.005
+
+
+class ExportError(ValueError):
+    """There is nothing to export."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a candidate goes live, and why."""
+
+    promoted: bool
+    reason: str
+
+
+def verdict(candidate: LabelFreeScore, live: LabelFreeScore) -> Verdict:
+    """Compare two label-free scores taken on the same crops."""
+    if candidate.score is None or live.score is None:
+        return Verdict(
+            True, "the site has too little footage to judge a model without labels; the trained one goes live"
+        )
+    difference = candidate.score - live.score
+    if difference >= -TOLERANCE:
+        return Verdict(True, f"label-free score {candidate.score:.3f}, the live model's {live.score:.3f}")
+    return Verdict(
+        False, f"label-free score {candidate.score:.3f} is below the live model's {live.score:.3f}: it stays"
+    )
+
+
+def export_site(site_ref: str) -> dict[str, Any]:
+    """Export the last training run of a site as a bundle, judge it, and promote it if it is not worse.
+
+    Returns:
+        What status/export.json holds.
+
+    Raises:
+        ExportError: nothing was trained yet.
+    """
+    from calr.training_run import last_refined_labels
+    from ingest.shards import list_shards, load_crops
+    from ingest.site import load_site
+    from ingest.workspace import Workspace
+    from models.bundle import ModelStore
+    from models.weights import load_checkpoint
+
+    site = load_site(site_ref)
+    workspace = Workspace(site)
+    with workspace.lock():
+        trained = workspace.read_status("train")
+        if trained is None:
+            raise ExportError(f"site {site.name} has no trained model yet: python -m calr train {site_ref}")
+        before = workspace.read_status("export")
+        if before is not None and before["run_id"] == trained["run_id"] and _still_there(workspace, before):
+            return {**before, "state": "nothing to do"}
+        began = monotonic()
+        crops = load_crops(list_shards(workspace))
+        store = ModelStore(workspace.models)
+        start = _start_bundle(site, store)
+        live = store.current() or start
+        net, _ = load_checkpoint(workspace.root / trained["checkpoint"])
+        candidate = store.add(
+            net, site.training.input_size, training_run=trained["run_id"], data_fingerprint=crops.fingerprint()
+        )
+        judged = {bundle.version: bundle for bundle in (start, live, candidate)}
+        clusters = last_refined_labels(workspace.runs / trained["run_id"])
+        scores = {
+            version: judge_without_labels(crops, embed_site(crops, bundle), clusters)
+            for version, bundle in judged.items()
+        }
+        decision = verdict(scores[candidate.version], scores[live.version])
+        if store.current() is None:
+            store.promote(start.version)
+        if decision.promoted and candidate.version != live.version:
+            store.promote(candidate.version)
+        status = {
+            "schema": 1,
+            "state": "done",
+            "run_id": trained["run_id"],
+            "start_version": start.version,
+            "candidate_version": candidate.version,
+            "live_version": candidate.version if decision.promoted else live.version,
+            **asdict(decision),
+            "label_free": {version: score.as_dict() for version, score in scores.items()},
+            "seconds": monotonic() - began,
+        }
+        workspace.write_status("export", status)
+        return status
+
+
+def _start_bundle(site: SiteConfig, store: ModelStore) -> Bundle:
+    from calr.start_model import start_model
+
+    return store.add(start_model(site), site.training.input_size)
+
+
+def _still_there(workspace: Workspace, status: dict[str, Any]) -> bool:
+    return all(
+        (Path(workspace.models) / status[key] / "bundle.json").is_file() for key in ("start_version", "live_version")
+    )

@@ -1,0 +1,307 @@
+"""Stage 2, inter-camera training (CALR sections 3.2 to 3.5).
+
+Every epoch: features -> neighbour graph over nodes -> Infomap -> clusters too small dropped -> label refinement by
+pivots -> cluster memory with camera-entropy weights, and camera alignment in the early epochs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from calr.camera_alignment import CameraClassifier
+from calr.camera_entropy import entropy_weights
+from calr.checkpoint import module_tensors, optimiser_tensors, restore_module, restore_optimiser
+from calr.cluster_memory import ClusterMemory, cluster_cameras, cluster_centroids
+from calr.cluster_splitting import split_clusters
+from calr.features import extract
+from calr.infomap_clusters import drop_small_clusters, infomap_clusters, renumber
+from calr.intra_camera import Progress, make_augment
+from calr.neighbour_graph import (
+    Links,
+    centre_per_camera,
+    mutual_links_per_camera,
+    nearest_links,
+    node_features,
+)
+from calr.pairwise_agreement import pairwise_agreement
+from calr.precision import Precision
+from calr.profiles import CameraBalancedNeighbours, NearestNeighbours, Profile
+from calr.refinement import discard_share, node_scores, refine
+from calr.sampler import BalancedBatches
+from calr.silhouette import silhouette
+from calr.training_loop import (
+    AlignmentTerm,
+    ContrastiveTerm,
+    Term,
+    adam,
+    decayed_lr,
+    epoch_seed,
+    set_lr,
+    train_epoch,
+)
+from calr.training_set import TrainingSet
+from models.reid import ReidNet
+
+
+def neighbour_counts(nodes: int, local: int) -> tuple[int, int]:
+    """How many neighbours a node gets in its own camera and in each other one: (own, other).
+
+    A person leaves m nodes in a camera, m = nodes / local clusters. own = round(1.5·m), at least 2; other =
+    round(0.75·m), at least 1. Tracklets typically have m = 1.3 -> (2, 1); Market-1501's single crops m = 2.4 -> (4, 2),
+    pairwise F 0.61 before training (OSNet x0.25 from MSMT17) where the paper's k = 15 gives 0.42.
+    """
+    m = nodes / max(local, 1)
+    return max(2, round(1.5 * m)), max(1, round(0.75 * m))
+
+
+def similarity_cut(features: NDArray[np.float32], camera: NDArray[np.int64], seed: int, pairs: int = 200_000) -> float:
+    """Similarity below which nodes are not linked: min(0.5, median + 3·(median - 16th percentile)) over random pairs of
+    nodes from different cameras.
+
+    Nearly all of those are different people, and the lower half all the more, so the spread is taken from there; three
+    of it is more than different people usually reach. 0.5 is the paper's cut: some start weights spread people so far
+    that the rule alone would cut true pairs.
+
+    Args:
+        features: (M, D) camera-centred, L2-normalised.
+        camera: (M,).
+        seed: of the sample.
+        pairs: size of the sample.
+
+    Returns:
+        The cut; 0 when there is one camera only.
+    """
+    draw = np.random.default_rng(seed)
+    first, second = draw.integers(0, len(features), (2, pairs))
+    other = camera[first] != camera[second]
+    if not other.any():
+        return 0.0
+    similarity = np.einsum("nd,nd->n", features[first[other]], features[second[other]], dtype=np.float64)
+    low, middle = np.quantile(similarity, [0.16, 0.5])
+    return float(min(0.5, middle + 3 * (middle - low)))
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The neighbour graph of an epoch: its links, the node features they were found with, and what was chosen."""
+
+    links: Links
+    features: NDArray[np.float32]
+    chosen: dict[str, float]
+
+
+def build_graph(
+    kind: CameraBalancedNeighbours | NearestNeighbours,
+    features: NDArray[np.float32],
+    data: TrainingSet,
+    local_count: int,
+    seed: int,
+) -> Graph:
+    """The graph over the nodes of a training set.
+
+    Args:
+        kind: which graph.
+        features: (N, D) L2-normalised features of the crops.
+        data: the crops.
+        local_count: number of local clusters, or of nodes where there are none.
+        seed: of the sample that sets the similarity cut.
+    """
+    nodes = node_features(features, data.node, data.nodes)
+    if isinstance(kind, NearestNeighbours):
+        return Graph(
+            nearest_links(nodes, kind.k, kind.min_similarity),
+            nodes,
+            {"k": kind.k, "min_similarity": kind.min_similarity},
+        )
+    nodes = centre_per_camera(nodes, data.node_camera)
+    own, other = neighbour_counts(data.nodes, local_count)
+    cut = similarity_cut(nodes, data.node_camera, seed)
+    links = mutual_links_per_camera(nodes, data.node_camera, own, other, cut, data.cannot_link)
+    return Graph(links, nodes, {"k_own": own, "k_other": other, "min_similarity": cut})
+
+
+class InterCamera:
+    """The stage as an object that runs epoch by epoch and can be stored and restored between two of them.
+
+    Args:
+        net: encoder with its start weights; trained in place.
+        data: the crops, of at least two cameras.
+        profile: settings.
+        seed: of every random choice.
+        precision: device and number format.
+        local: (M,) local clusters of stage 1, or None (then the profile must leave refinement out).
+        known: (N,) labels to train with instead of clusters (the ceiling), -1 = not used; or None.
+
+    Attributes:
+        epoch: epochs done.
+        finished: nothing is left to do.
+    """
+
+    name = "inter"
+
+    def __init__(
+        self,
+        net: ReidNet,
+        data: TrainingSet,
+        profile: Profile,
+        seed: int,
+        precision: Precision,
+        local: NDArray[np.int64] | None,
+        known: NDArray[np.int64] | None = None,
+    ) -> None:
+        self.net, self.data, self.profile, self.seed, self.precision = net, data, profile, seed, precision
+        self.stage = profile.inter
+        self.local, self.known = local, known
+        parameters = list(net.parameters())
+        self.classifier: CameraClassifier | None = None
+        if profile.alignment is not None and known is None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(epoch_seed(seed, self.name, 0, "classifier"))
+                classifier = CameraClassifier(net.embedding_dim, len(data.camera_ids), profile.alignment.strength)
+            self.classifier = classifier.to(precision.device)
+            parameters += list(self.classifier.parameters())
+        self.optimiser = adam(parameters, self.stage.lr, profile.weight_decay)
+        self.epoch = 0
+        self.finished = False
+
+    def run_epoch(self, on_step: Progress) -> tuple[dict[str, Any], dict[str, NDArray[np.int64]]]:
+        """Find who is who, then train on it.
+
+        Returns:
+            The epoch's line for metrics.jsonl, and the labels: "global" and "refined" (M,), "crop" (N,) what was
+            trained on.
+        """
+        began = time.monotonic()
+        record: dict[str, Any] = {"stage": self.name, "epoch": self.epoch}
+        features = extract(
+            self.net,
+            self.data.images,
+            self.precision,
+            self.profile.feature_batch,
+            lambda i, n: on_step("features", i, n),
+        )
+        labels = self._cluster(features, record) if self.known is None else {"crop": renumber(self.known)}
+        crop_labels = labels["crop"]
+        clusters = int(crop_labels.max(initial=-1)) + 1
+        record["silhouette"] = silhouette(features, crop_labels)
+        record["trained_clusters"] = clusters
+        lr = decayed_lr(self.stage.lr, self.epoch, self.stage.lr_step)
+        set_lr(self.optimiser, lr)
+        record["lr"] = lr
+        if clusters > 1:
+            record |= self._train(features, crop_labels, on_step)
+        self.epoch += 1
+        self.finished = self.epoch >= self.stage.epochs
+        record["seconds"] = time.monotonic() - began
+        return record, labels
+
+    def _cluster(self, features: NDArray[np.float32], record: dict[str, Any]) -> dict[str, NDArray[np.int64]]:
+        data, profile = self.data, self.profile
+        local_count = data.nodes if self.local is None else int(self.local.max()) + 1
+        graph = build_graph(
+            profile.graph, features, data, local_count, epoch_seed(self.seed, self.name, self.epoch, "graph")
+        )
+        found = infomap_clusters(graph.links, epoch_seed(self.seed, self.name, self.epoch, "infomap"))
+        if profile.splitting is not None:
+            found = split_clusters(found, graph.features, profile.splitting.max_distance, data.cannot_link)
+        found = drop_small_clusters(found, data.crops_per_node, profile.min_cluster_crops)
+        labels = {"global": found, "refined": found}
+        record |= {"graph": graph.chosen, "links": len(graph.links)}
+        if profile.refinement is not None and self.local is not None:
+            share = discard_share(self.epoch, profile.refinement.start, profile.refinement.full_at)
+            refined = refine(found, self.local, data.node_camera, node_scores(graph.links), graph.features, share)
+            labels["refined"] = refined.labels
+            crops = data.crops_per_node
+            clustered = max(int(crops[found >= 0].sum()), 1)
+            record |= {
+                "share": share,
+                "pivots": len(refined.pivots),
+                "doubted": float(crops[refined.doubted].sum() / clustered),
+                "discarded": float(crops[refined.discarded].sum() / clustered),
+            }
+        kept = drop_small_clusters(labels["refined"], data.crops_per_node, profile.min_cluster_crops)
+        labels["crop"] = kept[data.node]
+        sizes = np.bincount(labels["crop"][labels["crop"] >= 0]) if (kept >= 0).any() else np.zeros(0)
+        cameras_seen = [len(np.unique(data.camera[labels["crop"] == c])) for c in range(len(sizes))]
+        record |= {
+            "clusters": int(found.max(initial=-1)) + 1,
+            "cluster_crops": _five_numbers(sizes),
+            "clusters_in_one_camera": sum(n == 1 for n in cameras_seen),
+            "unused_crops": float((labels["crop"] < 0).mean()),
+        }
+        if data.identity is not None:
+            record["global"] = pairwise_agreement(found[data.node], data.identity)
+            record["refined"] = pairwise_agreement(labels["crop"], data.identity)
+        return labels
+
+    def _train(self, features: NDArray[np.float32], labels: NDArray[np.int64], on_step: Progress) -> dict[str, float]:
+        data, profile, device = self.data, self.profile, self.precision.device
+        seen = cluster_cameras(torch.from_numpy(labels), torch.from_numpy(data.camera), len(data.camera_ids))
+        memory = ClusterMemory(
+            cluster_centroids(torch.from_numpy(features), torch.from_numpy(labels)).to(device),
+            profile.temperature,
+            profile.momentum,
+            seen.to(device) if profile.spare_disjoint_cameras and self.known is None else None,
+        )
+        weigh = self.known is None and profile.entropy_warmup is not None and self.epoch >= profile.entropy_warmup
+        terms: list[Term] = [
+            ContrastiveTerm(memory, labels, entropy_weights(labels, data.camera) if weigh else None, device)
+        ]
+        alignment = profile.alignment
+        if self.classifier is not None and alignment is not None and self.epoch < alignment.epochs:
+            self.classifier.train()
+            terms.append(AlignmentTerm(self.classifier, data.camera, alignment.weight, device))
+        iterations = self.stage.iterations(len(data))
+        batches = BalancedBatches(
+            labels,
+            data.camera,
+            data.node,
+            self.stage.clusters,
+            self.stage.crops,
+            iterations,
+            epoch_seed(self.seed, self.name, self.epoch, "batches"),
+        )
+        return train_epoch(
+            self.net,
+            self.optimiser,
+            data.images,
+            batches,
+            make_augment(profile, data, epoch_seed(self.seed, self.name, self.epoch, "augment")),
+            terms,
+            self.precision,
+            lambda done: on_step("training", done, iterations),
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything a checkpoint needs as tensors."""
+        out = {**module_tensors("net", self.net), **optimiser_tensors(self.optimiser)}
+        if self.classifier is not None:
+            out |= module_tensors("classifier", self.classifier)
+        if self.local is not None:
+            out["labels.local"] = torch.from_numpy(self.local)
+        return out
+
+    def state(self) -> dict[str, Any]:
+        """Everything a checkpoint needs as JSON."""
+        return {"epoch": self.epoch, "finished": self.finished}
+
+    def restore(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Continue from a checkpoint of this stage."""
+        restore_module("net", self.net, tensors)
+        restore_optimiser(self.optimiser, tensors)
+        if self.classifier is not None:
+            restore_module("classifier", self.classifier, tensors)
+        self.epoch, self.finished = int(state["epoch"]), bool(state["finished"])
+
+
+def _five_numbers(values: NDArray[Any]) -> list[float]:
+    """Minimum, quartiles and maximum; empty for nothing."""
+    return [float(q) for q in np.quantile(values, [0, 0.25, 0.5, 0.75, 1])] if len(values) else []

@@ -1,0 +1,170 @@
+"""Stage 1, intra-camera training (CALR section 3.1) in its joint form: one encoder for all, a memory per camera.
+
+The published form trains one encoder per camera, which does not scale to a hundred cameras. Here every sample is only
+compared with the clusters of its own camera, so nothing is said across cameras, but all cameras shape one encoder.
+What stage 2 takes from here are the **local clusters** of the epoch with the best silhouette.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from calr.augment import Augment
+from calr.checkpoint import module_tensors, optimiser_tensors, restore_module, restore_optimiser
+from calr.cluster_memory import ClusterMemory, cluster_cameras, cluster_centroids
+from calr.features import extract
+from calr.local_clusters import local_clusters
+from calr.pairwise_agreement import pairwise_agreement
+from calr.precision import Precision
+from calr.profiles import Profile, Stage
+from calr.sampler import BalancedBatches
+from calr.silhouette import silhouette
+from calr.training_loop import ContrastiveTerm, adam, decayed_lr, epoch_seed, set_lr, train_epoch
+from calr.training_set import TrainingSet
+from models.reid import ReidNet
+
+Progress = Callable[[str, int, int], None]
+"""Told (what is being done, done, total)."""
+
+
+class IntraCamera:
+    """The stage as an object that runs epoch by epoch and can be stored and restored between two of them.
+
+    Args:
+        net: encoder with its start weights; trained in place.
+        data: the crops.
+        profile: settings; `profile.intra` must not be None.
+        seed: of every random choice.
+        precision: device and number format.
+
+    Attributes:
+        epoch: epochs done.
+        finished: nothing is left to do.
+        local: (M,) local cluster of every node, of the best epoch so far.
+        best_silhouette, best_epoch: of `local`.
+    """
+
+    name = "intra"
+
+    def __init__(self, net: ReidNet, data: TrainingSet, profile: Profile, seed: int, precision: Precision) -> None:
+        if profile.intra is None:
+            raise ValueError(f"profile {profile.name} has no intra-camera stage")
+        self.net, self.data, self.profile, self.seed, self.precision = net, data, profile, seed, precision
+        self.stage: Stage = profile.intra
+        self.optimiser = adam(net.parameters(), self.stage.lr, profile.weight_decay)
+        self.epoch = 0
+        self.finished = False
+        self.local: NDArray[np.int64] = np.arange(data.nodes, dtype=np.int64)
+        self.best_silhouette = -2.0
+        self.best_epoch = -1
+
+    def run_epoch(self, on_step: Progress) -> tuple[dict[str, Any], dict[str, NDArray[np.int64]]]:
+        """Cluster every camera, then train on what was found (unless this was the last round).
+
+        Returns:
+            The epoch's line for metrics.jsonl, and the labels found, each (M,).
+        """
+        began = time.monotonic()
+        data, stage, profile = self.data, self.stage, self.profile
+        features = extract(
+            self.net, data.images, self.precision, profile.feature_batch, lambda i, n: on_step("features", i, n)
+        )
+        cut = profile.local
+        found = local_clusters(
+            features, data.node, data.node_camera, cut.max_distance, cut.k1, cut.k2, data.cannot_link
+        )
+        labels = found[data.node]
+        score = silhouette(features, labels, data.camera)
+        if score > self.best_silhouette:
+            self.local, self.best_silhouette, self.best_epoch = found, score, self.epoch
+        record: dict[str, Any] = {
+            "stage": self.name,
+            "epoch": self.epoch,
+            "clusters": int(found.max()) + 1,
+            "silhouette": score,
+            "best_epoch": self.best_epoch,
+        }
+        if data.identity is not None:
+            # Pairs across cameras are no local cluster's business.
+            person = np.where(data.identity >= 0, data.identity * len(data.camera_ids) + data.camera, -1)
+            record["local"] = pairwise_agreement(labels, person)
+        waited = self.epoch - self.best_epoch
+        self.finished = self.epoch + 1 >= stage.epochs or (stage.patience is not None and waited >= stage.patience)
+        if not self.finished:
+            lr = decayed_lr(stage.lr, self.epoch, stage.lr_step)
+            set_lr(self.optimiser, lr)
+            record |= {"lr": lr, **self._train(features, labels, on_step)}
+        self.epoch += 1
+        record["seconds"] = time.monotonic() - began
+        return record, {"local": found}
+
+    def _train(self, features: NDArray[np.float32], labels: NDArray[np.int64], on_step: Progress) -> dict[str, float]:
+        data, device = self.data, self.precision.device
+        # A single crop has nothing to be pulled to: it stays in the memory as a contrast, but is not drawn.
+        drawn = np.where(np.bincount(labels)[labels] > 1, labels, -1)
+        if not (drawn >= 0).any():
+            return {}
+        memory = ClusterMemory(
+            cluster_centroids(torch.from_numpy(features), torch.from_numpy(labels)).to(device),
+            self.profile.temperature,
+            self.profile.momentum,
+            cluster_cameras(torch.from_numpy(labels), torch.from_numpy(data.camera), len(data.camera_ids)).to(device),
+        )
+        iterations = self.stage.iterations(len(data))
+        batches = BalancedBatches(
+            drawn,
+            data.camera,
+            data.node,
+            self.stage.clusters,
+            self.stage.crops,
+            iterations,
+            epoch_seed(self.seed, self.name, self.epoch, "batches"),
+        )
+        return train_epoch(
+            self.net,
+            self.optimiser,
+            data.images,
+            batches,
+            make_augment(self.profile, data, epoch_seed(self.seed, self.name, self.epoch, "augment")),
+            [ContrastiveTerm(memory, labels, None, device)],
+            self.precision,
+            lambda done: on_step("training", done, iterations),
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything a checkpoint needs as tensors."""
+        return {
+            **module_tensors("net", self.net),
+            **optimiser_tensors(self.optimiser),
+            "labels.local": torch.from_numpy(self.local),
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Everything a checkpoint needs as JSON."""
+        return {
+            "epoch": self.epoch,
+            "finished": self.finished,
+            "best_silhouette": self.best_silhouette,
+            "best_epoch": self.best_epoch,
+        }
+
+    def restore(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Continue from a checkpoint of this stage."""
+        restore_module("net", self.net, tensors)
+        restore_optimiser(self.optimiser, tensors)
+        self.local = tensors["labels.local"].numpy()
+        self.epoch, self.finished = int(state["epoch"]), bool(state["finished"])
+        self.best_silhouette, self.best_epoch = float(state["best_silhouette"]), int(state["best_epoch"])
+
+
+def make_augment(profile: Profile, data: TrainingSet, seed: int) -> Augment:
+    """The profile's augmentation for the data's image height."""
+    settings = profile.augmentation
+    return Augment(round(settings.pad * data.images.shape[2] / 256), settings.colour, settings.erase, seed)

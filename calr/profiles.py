@@ -1,0 +1,204 @@
+"""Profiles: named sets of training settings. The only place where the method's numbers live.
+
+A part that is left out is None; nothing else in the package asks whether a part is on.
+"""
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class LocalClustering:
+    """Intra-camera clusters: k1, k2 of the k-reciprocal Jaccard distance, and the cut on average linkage.
+
+    0.3 gave the best pairwise F on Market-1501's cameras (design.md section 8).
+    """
+
+    max_distance: float = 0.3
+    k1: int = 15
+    k2: int = 4
+
+
+@dataclass(frozen=True)
+class NearestNeighbours:
+    """The paper's graph: k nearest of all nodes with cosine >= min_similarity."""
+
+    k: int = 15
+    min_similarity: float = 0.5
+
+
+@dataclass(frozen=True)
+class CameraBalancedNeighbours:
+    """Mutual nearest nodes camera by camera, on camera-centred features; the numbers follow from the data
+    (`calr.inter_camera.neighbour_counts`, `similarity_cut`)."""
+
+
+@dataclass(frozen=True)
+class Splitting:
+    """Global clusters are split where members are not similar on average: the cut on camera-centred cosine distance."""
+
+    max_distance: float = 0.5
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """Self-paced label refinement: share(e) = start + (1 - start)·min(1, e / full_at) of the doubted nodes goes."""
+
+    start: float = 0.5
+    full_at: int = 10
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Camera alignment in the first `epochs` epochs; `weight` of its loss, `strength` of the reversed gradient."""
+
+    epochs: int = 5
+    weight: float = 0.1
+    strength: float = 1.0
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """See `calr.augment.Augment`. `pad` is for 256 pixels of height and scales with it."""
+
+    pad: int = 10
+    colour: float = 0.15
+    erase: float = 0.5
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Length, batches and step sizes of one stage.
+
+    Attributes:
+        epochs: clustering and training rounds.
+        passes: an epoch shows passes × N crops, so that small sites are not over-trained,
+        min_iterations, max_iterations: but never fewer or more batches than this.
+        clusters, crops: a batch has `clusters` × `crops` images.
+        lr, lr_step: Adam's step size, × 0.1 every lr_step epochs.
+        patience: stop when the silhouette has not improved for so many epochs; None = run all.
+    """
+
+    epochs: int
+    passes: float
+    min_iterations: int
+    max_iterations: int
+    clusters: int = 16
+    crops: int = 4
+    lr: float = 3.5e-4
+    lr_step: int = 20
+    patience: int | None = None
+
+    @property
+    def batch(self) -> int:
+        """Images in a batch."""
+        return self.clusters * self.crops
+
+    def iterations(self, crops: int) -> int:
+        """Batches of one epoch over a set of `crops`."""
+        wanted = -(-crops * self.passes // self.batch)
+        return int(min(max(wanted, self.min_iterations), self.max_iterations))
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Everything about training that is not in site.yaml.
+
+    Attributes:
+        name: what site.yaml calls it.
+        intra, inter: the two stages; intra None leaves the first stage out (then refinement must be None too).
+        local: clustering inside a camera.
+        graph: neighbour graph for global clusters.
+        splitting: of global clusters that are chains; None leaves it out.
+        min_cluster_crops: smaller global clusters are not trained on (the paper drops 4 or fewer).
+        refinement, alignment: None leaves the part out.
+        entropy_warmup: epochs before clusters are weighted by camera entropy; None = never weighted.
+        spare_disjoint_cameras: global clusters without a common camera are not pushed apart (`ClusterMemory`).
+        temperature, momentum: of the cluster memory.
+        weight_decay: Adam's.
+        augmentation: of training images.
+        feature_batch: images at once when extracting features.
+    """
+
+    name: str
+    intra: Stage | None
+    inter: Stage
+    local: LocalClustering = field(default_factory=LocalClustering)
+    graph: CameraBalancedNeighbours | NearestNeighbours = field(default_factory=CameraBalancedNeighbours)
+    splitting: Splitting | None = field(default_factory=Splitting)
+    min_cluster_crops: int = 5
+    refinement: Refinement | None = field(default_factory=Refinement)
+    alignment: Alignment | None = field(default_factory=Alignment)
+    entropy_warmup: int | None = 5
+    spare_disjoint_cameras: bool = True
+    temperature: float = 0.05
+    momentum: float = 0.1
+    weight_decay: float = 5e-4
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    feature_batch: int = 64
+
+    def __post_init__(self) -> None:
+        if self.intra is None and self.refinement is not None:
+            raise ValueError(f"profile {self.name}: refinement needs the local clusters of the intra-camera stage")
+
+    def as_json(self) -> dict[str, Any]:
+        """All settings, for the run's id and its record."""
+        return {**asdict(self), "graph": {"kind": type(self.graph).__name__, **asdict(self.graph)}}
+
+
+_GPU_PAPER = Profile(
+    name="gpu-paper",
+    intra=Stage(epochs=20, passes=1e9, min_iterations=100, max_iterations=100, patience=3),
+    inter=Stage(epochs=50, passes=1e9, min_iterations=400, max_iterations=400, crops=16),
+    refinement=Refinement(start=0.5, full_at=25),
+    alignment=Alignment(epochs=10),
+    feature_batch=256,
+)
+"""The paper's schedule (20 × 100 batches of 64, then 50 × 400 of 256), with this project's graph and pivots."""
+
+PROFILES: dict[str, Profile] = {
+    profile.name: profile
+    for profile in (
+        Profile(
+            name="cpu-quick",
+            intra=Stage(epochs=4, passes=1.0, min_iterations=10, max_iterations=40, patience=1),
+            inter=Stage(epochs=12, passes=1.0, min_iterations=10, max_iterations=40, lr_step=8),
+            refinement=Refinement(start=0.5, full_at=4),
+            alignment=Alignment(epochs=4),
+            entropy_warmup=2,
+        ),
+        # Proves that everything runs, in seconds; too short to learn much.
+        Profile(
+            name="cpu-tiny",
+            intra=Stage(epochs=2, passes=1.0, min_iterations=2, max_iterations=3, clusters=4, crops=4, patience=1),
+            inter=Stage(epochs=3, passes=1.0, min_iterations=2, max_iterations=3, clusters=4, crops=4, lr_step=2),
+            refinement=Refinement(start=0.5, full_at=2),
+            alignment=Alignment(epochs=1),
+            entropy_warmup=1,
+        ),
+        _GPU_PAPER,
+        # The paper's baseline: stage 2 without refinement, entropy weights and alignment, on its own graph.
+        replace(
+            _GPU_PAPER,
+            name="gpu-baseline",
+            intra=None,
+            graph=NearestNeighbours(),
+            splitting=None,
+            spare_disjoint_cameras=False,
+            refinement=None,
+            alignment=None,
+            entropy_warmup=None,
+        ),
+    )
+}
+
+
+def find_profile(name: str) -> Profile:
+    """The profile of that name.
+
+    Raises:
+        ValueError: there is none; the message lists those there are.
+    """
+    if name not in PROFILES:
+        raise ValueError(f"unknown profile {name!r}; known: {', '.join(PROFILES)}")
+    return PROFILES[name]

@@ -1,0 +1,194 @@
+"""One epoch of training: batches in, optimiser steps out. The same for both stages and for training with labels.
+
+What is learnt is a list of terms; each adds a loss and may follow up after the step. Leaving a part of the method out
+is leaving its term out of the list.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from calr.augment import Augment
+from calr.camera_alignment import CameraClassifier
+from calr.cluster_memory import ClusterMemory
+from calr.precision import Precision
+from models.preprocess import normalise
+
+
+class TrainError(ValueError):
+    """Training cannot be done or cannot go on; the message says why and what to do."""
+
+
+class Term(Protocol):
+    """A part of the objective."""
+
+    name: str
+
+    def loss(self, features: Tensor, crops: NDArray[np.int64]) -> Tensor:
+        """Scalar loss of a batch. features (B, D) float32 as the network gives them, crops (B,) crop indices."""
+
+    def after_step(self, features: Tensor, crops: NDArray[np.int64]) -> None:
+        """Called after the optimiser's step with the same (detached) features."""
+
+    def measures(self) -> dict[str, float]:
+        """What is worth logging about the epoch, besides the loss."""
+
+
+class ContrastiveTerm:
+    """Cluster contrast (CALR equations 2 and 8).
+
+    Args:
+        memory: the clusters' centroids.
+        labels: (N,) cluster of every crop.
+        weights: (C,) weight of each cluster, or None.
+        device: where features come from.
+    """
+
+    name = "contrastive"
+
+    def __init__(
+        self, memory: ClusterMemory, labels: NDArray[np.int64], weights: NDArray[np.float64] | None, device: str
+    ) -> None:
+        self.memory = memory
+        self._labels = torch.from_numpy(labels).to(device)
+        self._weights = None if weights is None else torch.from_numpy(weights).float().to(device)
+
+    def _of(self, crops: NDArray[np.int64]) -> Tensor:
+        return self._labels[torch.from_numpy(crops).to(self._labels.device)]
+
+    def loss(self, features: Tensor, crops: NDArray[np.int64]) -> Tensor:
+        """See `ClusterMemory.loss`."""
+        return self.memory.loss(F.normalize(features, dim=1), self._of(crops), self._weights)
+
+    def after_step(self, features: Tensor, crops: NDArray[np.int64]) -> None:
+        """See `ClusterMemory.update`."""
+        self.memory.update(F.normalize(features, dim=1), self._of(crops))
+
+    def measures(self) -> dict[str, float]:
+        """Nothing."""
+        return {}
+
+
+class AlignmentTerm:
+    """Camera alignment: weight × cross-entropy of the camera classifier behind a gradient reversal.
+
+    Args:
+        classifier: its parameters must be in the optimiser.
+        camera: (N,) camera of every crop.
+        weight: factor of the loss.
+        device: where features come from.
+    """
+
+    name = "alignment"
+
+    def __init__(self, classifier: CameraClassifier, camera: NDArray[np.int64], weight: float, device: str) -> None:
+        self.classifier = classifier
+        self._camera = torch.from_numpy(camera).to(device)
+        self._weight = weight
+        self._right = self._seen = 0
+
+    def loss(self, features: Tensor, crops: NDArray[np.int64]) -> Tensor:
+        """Scalar; counts how often the classifier was right."""
+        camera = self._camera[torch.from_numpy(crops).to(self._camera.device)]
+        logits = self.classifier(features)
+        self._right += int((logits.argmax(1) == camera).sum())
+        self._seen += len(crops)
+        return self._weight * F.cross_entropy(logits, camera)
+
+    def after_step(self, features: Tensor, crops: NDArray[np.int64]) -> None:
+        """Nothing to follow up."""
+
+    def measures(self) -> dict[str, float]:
+        """camera_accuracy: share of the epoch's crops whose camera the classifier told."""
+        return {"camera_accuracy": self._right / max(self._seen, 1)}
+
+
+def train_epoch(
+    net: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    images: Tensor,
+    batches: Iterable[NDArray[np.int64]],
+    augment: Augment,
+    terms: Sequence[Term],
+    precision: Precision,
+    on_step: Callable[[int], None] = lambda done: None,
+) -> dict[str, float]:
+    """Train on every batch once.
+
+    Args:
+        net: maps normalised images (B, 3, h, w) to features (B, D).
+        optimiser: over the parameters of the net and of the terms.
+        images: (N, 3, h, w) uint8 RGB.
+        batches: crop indices, (B,) each.
+        augment: applied to every batch.
+        terms: the objective.
+        precision: device and number format.
+        on_step: told how many batches are done.
+
+    Returns:
+        loss (mean over the batches), loss_<term> for each term, and what the terms measure.
+
+    Raises:
+        TrainError: the loss is no longer a finite number.
+    """
+    net.train()
+    totals = dict.fromkeys((term.name for term in terms), 0.0)
+    done = 0
+    for crops in batches:
+        batch = augment(precision.place(images[torch.from_numpy(crops)]))
+        with precision.autocast():
+            features = net(normalise(batch).contiguous(memory_format=torch.channels_last))
+        features = features.float()
+        parts = [term.loss(features, crops) for term in terms]
+        loss = torch.stack(parts).sum()
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise TrainError(f"the loss became {value} in batch {done + 1}; are the start weights damaged?")
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        for term, part in zip(terms, parts, strict=True):
+            term.after_step(features.detach(), crops)
+            totals[term.name] += float(part.detach())
+        done += 1
+        on_step(done)
+    measured = {f"loss_{name}": total / max(done, 1) for name, total in totals.items()}
+    measured["loss"] = sum(totals.values()) / max(done, 1)
+    for term in terms:
+        measured.update(term.measures())
+    return measured
+
+
+def epoch_seed(seed: int, stage: str, epoch: int, purpose: str) -> int:
+    """A seed in 1..2^31-1 for one purpose of one epoch.
+
+    No random state lives longer than an epoch, so a checkpoint at an epoch's end need not store any and a resumed run
+    draws what an undisturbed one draws.
+    """
+    digest = hashlib.sha256(f"{seed}/{stage}/{epoch}/{purpose}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") % (2**31 - 1) + 1
+
+
+def adam(parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Adam:
+    """The method's optimiser over the parameters that learn."""
+    return torch.optim.Adam([p for p in parameters if p.requires_grad], lr=lr, weight_decay=weight_decay)
+
+
+def decayed_lr(lr: float, epoch: int, step: int) -> float:
+    """lr × 0.1 for every `step` epochs done. epoch counts from 0."""
+    return float(lr * 0.1 ** (epoch // step))
+
+
+def set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
+    """Change the step size of all parameters."""
+    for group in optimiser.param_groups:
+        group["lr"] = lr

@@ -1,0 +1,156 @@
+"""python -m gallery_service: index a site, search it, serve it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gallery_service.errors import GalleryError
+
+app = typer.Typer(
+    help="Store a site's tracklets as vectors, search them, and serve the search.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+SiteArgument = Annotated[
+    str, typer.Argument(metavar="SITE", help="Name of a site, or a folder that holds a site.yaml.")
+]
+
+
+@contextmanager
+def _readable_errors() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:  # every error a user can meet derives from it
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        print("stopped; run it again to go on", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+@app.command()
+def index(
+    site: SiteArgument,
+    json_: Annotated[bool, typer.Option("--json", help="Print what was done as JSON on standard output.")] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
+) -> None:
+    """Embed a site's new tracklets with its current model, and forget what was erased or replaced.
+
+    Exit status 3: done, but some shards could not be read; they are named.
+    """
+    with _readable_errors():
+        from gallery_service.build import build_gallery
+        from ingest.site import load_site
+
+        report = build_gallery(load_site(site), threads=threads)
+        for failure in report.failures:
+            print(f"error: {failure['shard']}: {failure['error']}", file=sys.stderr)
+        counts = report.counts
+        held = (
+            f"{counts['tracklets']} tracklets ({counts['crops']} crops, {counts['cameras']} cameras) "
+            f"with model {report.model_version}"
+        )
+        if not report.changed:
+            print(f"nothing new; the gallery holds {held}", file=sys.stderr)
+        else:
+            added = report.added
+            done = [f"{added['tracklets']} new tracklets ({added['crops']} crops) in {report.seconds:.1f} s"]
+            if report.repaired:
+                done.append(f"{report.repaired} damaged segments made again")
+            if report.removed:
+                done.append(f"{report.removed} shards removed")
+            print(f"{'; '.join(done)}; the gallery holds {held}", file=sys.stderr)
+        if json_:
+            print(json.dumps(report.as_json()))
+        if report.failures:
+            raise typer.Exit(3)
+
+
+@app.command()
+def search(
+    site: SiteArgument,
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A crop of one person: JPEG, PNG, WebP or BMP.")],
+    top_k: Annotated[int, typer.Option(help="At most this many matches, 1 to 200.")] = 20,
+    camera: Annotated[list[str] | None, typer.Option(help="Only this camera; can be repeated.")] = None,
+    exclude_camera: Annotated[list[str] | None, typer.Option(help="Not this camera; can be repeated.")] = None,
+    since: Annotated[str | None, typer.Option(help="RFC 3339 with offset.")] = None,
+    until: Annotated[str | None, typer.Option(help="RFC 3339 with offset.")] = None,
+    rerank: Annotated[bool, typer.Option(help="Order by k-reciprocal re-ranking.")] = False,
+    purpose: Annotated[str | None, typer.Option(help="Why you search; kept in the record of searches.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
+) -> None:
+    """Search a site once and print the answer as JSON."""
+    with _readable_errors():
+        from gallery_service.search import SearchRequest, SiteSearch
+        from gallery_service.settings import ServiceSettings
+        from ingest.site import load_site
+
+        settings = ServiceSettings()
+        if threads is not None:
+            settings = settings.model_copy(update={"threads": threads})
+        content = _read_image(image, settings.max_upload_bytes)
+        request = SearchRequest(top_k, camera or (), exclude_camera or (), since, until, rerank, purpose)
+        found = SiteSearch(load_site(site), settings, ref=site)
+        try:
+            print(found.search_image(content, request, what=str(image)).model_dump_json())
+        finally:
+            found.close()
+
+
+@app.command()
+def serve(
+    sites: Annotated[list[str], typer.Argument(metavar="SITE...", help="Names of sites, or their folders.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
+    host: Annotated[str, typer.Option(help="Loopback only, since no user is configured.")] = "127.0.0.1",
+) -> None:
+    """Serve the API and the search page of one or more sites."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    with _readable_errors():
+        from gallery_service.app import create_app
+        from gallery_service.search import SiteSearch
+        from gallery_service.serving import address_of, loopback_socket, run
+        from gallery_service.settings import ServiceSettings
+        from ingest.site import load_site
+
+        settings = ServiceSettings()
+        served = {}
+        for ref in sites:
+            site = load_site(ref)
+            if site.name in served:
+                raise GalleryError(f"two of the sites are called '{site.name}'; serve one of them, or rename one")
+            served[site.name] = SiteSearch(site, settings, ref=ref)
+        listening = loopback_socket(host, port)
+        for found in served.values():
+            found.refresh()
+        address = address_of(listening)
+
+        def announce() -> None:
+            print(f"serving {', '.join(served)} on {address} (Ctrl-C stops)", file=sys.stderr, flush=True)
+
+        run(create_app(served.values(), settings), listening, settings, announce)
+        print("stopped", file=sys.stderr)
+
+
+def _read_image(path: Path, max_bytes: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(max_bytes + 1)
+    except OSError as error:
+        raise GalleryError(f"{path}: cannot be read ({error.strerror})") from None
+    if len(content) > max_bytes:
+        raise GalleryError(f"{path}: larger than {max_bytes / 1024 / 1024:g} MiB; give one crop of one person")
+    return content
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m gallery_service")

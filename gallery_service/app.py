@@ -1,0 +1,100 @@
+"""Puts the service together: sites, addresses, pages, limits, and one form for every error."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+
+from gallery_service.endpoints import api, router
+from gallery_service.errors import GalleryError
+from gallery_service.internal_errors import InternalErrors
+from gallery_service.limits import BodyLimit
+from gallery_service.measurements import Measurements, RequestMeasurement
+from gallery_service.origin import LOOPBACK_NAMES, SameOrigin, TrustedHosts
+from gallery_service.pages import FOLDER, pages
+from gallery_service.search import SiteSearch
+from gallery_service.security_headers import SecurityHeaders
+from gallery_service.settings import ServiceSettings
+from models.images import ImageError
+
+
+def create_app(sites: Iterable[SiteSearch], settings: ServiceSettings) -> FastAPI:
+    """The service as an ASGI application.
+
+    Args:
+        sites: what it serves; closed when it shuts down.
+        settings: limits.
+    """
+    served = {site.name: site for site in sites}
+    measurements = Measurements()
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        for site in served.values():
+            site.close()
+
+    app = FastAPI(
+        title="CALR gallery",
+        version="1",
+        summary="Find a person again in a camera network's recorded footage",
+        lifespan=lifespan,
+        # Their pages load scripts from elsewhere, which an offline site cannot.
+        docs_url=None,
+        redoc_url=None,
+        middleware=[
+            Middleware(SecurityHeaders),
+            Middleware(InternalErrors),
+            Middleware(RequestMeasurement, measurements=measurements),
+            Middleware(TrustedHosts, names=[*LOOPBACK_NAMES, *settings.allowed_hosts]),
+            Middleware(SameOrigin),
+            Middleware(BodyLimit, max_bytes=settings.max_upload_bytes, timeout_s=settings.body_timeout_s),
+        ],
+        exception_handlers={
+            GalleryError: _gallery_error,
+            ImageError: _image_error,
+            RequestValidationError: _validation_error,
+            HTTPException: _http_error,
+        },
+    )
+    app.state.sites = served
+    app.state.measurements = measurements
+    app.include_router(api)
+    app.include_router(router)
+    app.include_router(pages)
+    app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
+    return app
+
+
+def _answer(status: int, detail: str, headers: Any = None) -> JSONResponse:
+    return JSONResponse({"detail": detail}, status, headers)
+
+
+async def _gallery_error(_: Request, error: Exception) -> JSONResponse:
+    return _answer(error.status if isinstance(error, GalleryError) else 500, str(error))
+
+
+async def _image_error(_: Request, error: Exception) -> JSONResponse:
+    return _answer(422, str(error))
+
+
+async def _validation_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    problems = [f"{'.'.join(str(part) for part in one['loc'][1:])}: {one['msg']}" for one in error.errors()]
+    return _answer(422, "; ".join(problems))
+
+
+async def _http_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    detail = str(error.detail)
+    if error.status_code == 404 and detail == "Not Found":
+        detail = "there is nothing at this address; /openapi.json lists what there is"
+    return _answer(error.status_code, detail, error.headers)

@@ -1,0 +1,240 @@
+"""Short clips out of the recordings, cut on demand.
+
+A clip is decoded at its presentation times, the camera's mask is blacked out in every frame before it is encoded, and
+a thin frame follows the person. Finished clips stay in memory, up to a bound; none is kept on disk.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from gallery_service.errors import NotFound
+
+# Milliseconds: every recording's times fit, and players take it.
+_TIME_BASE = Fraction(1, 1000)
+_FRAME_COLOUR = (60, 200, 255)  # BGR amber
+
+
+@dataclass(frozen=True)
+class ClipRequest:
+    """What to cut.
+
+    Attributes:
+        recording: the video file.
+        start_s, end_s: seconds from the beginning of the recording.
+        mask: polygons in fractions of the frame, blacked out.
+        path: the person's boxes, rows of t, x1, y1, x2, y2 by ascending t, in seconds and pixels; may be empty.
+        max_width: wider recordings are scaled down, pixels.
+    """
+
+    recording: Path
+    start_s: float
+    end_s: float
+    mask: Sequence[Sequence[tuple[float, float]]]
+    path: Sequence[tuple[float, float, float, float, float]]
+    max_width: int = 1280
+
+
+def centred_span(start_s: float, end_s: float, seconds: float) -> tuple[float, float]:
+    """A span of so many seconds round the middle of a tracklet, never before the recording begins."""
+    begin = max(0.0, (start_s + end_s - seconds) / 2)
+    return begin, begin + seconds
+
+
+def box_at(path: Sequence[tuple[float, float, float, float, float]], t: float) -> NDArray[np.float64] | None:
+    """The person's box at a time: between two sampled boxes a straight line, None outside the path.
+
+    Args:
+        path: see `ClipRequest`.
+        t: seconds.
+
+    Returns:
+        float64 (4,): x1, y1, x2, y2 in pixels.
+    """
+    if not path or not path[0][0] - 0.05 <= t <= path[-1][0] + 0.05:
+        return None
+    samples = np.asarray(path, np.float64)
+    return np.array([np.interp(t, samples[:, 0], samples[:, column]) for column in range(1, 5)])
+
+
+def black_out(image: NDArray[np.uint8], mask: Sequence[Sequence[tuple[float, float]]]) -> NDArray[np.uint8]:
+    """A BGR image (H, W, 3) with the polygons filled black."""
+    if not mask:
+        return image
+    height, width = image.shape[:2]
+    image = np.ascontiguousarray(image).copy()
+    for polygon in mask:
+        corners = np.round(np.array(polygon, np.float64) * (width, height)).astype(np.int32)
+        cv2.fillPoly(image, [corners], (0, 0, 0))
+    return image
+
+
+def cut_clip(request: ClipRequest) -> bytes:
+    """Cut and encode a clip.
+
+    Returns:
+        MP4 with H.264, its index in front, so that a browser starts at once.
+
+    Raises:
+        NotFound: the recording is gone, cannot be decoded, or has nothing at that time.
+    """
+    import av
+
+    try:
+        # The muxer reads its output again to move the index to the front, so it needs a real file.
+        with tempfile.TemporaryDirectory(prefix="calr-clip-") as folder:
+            target = Path(folder) / "clip.mp4"
+            frames = _encode(request, target)
+            content = target.read_bytes() if frames else b""
+    except (OSError, av.error.FFmpegError) as error:
+        raise NotFound(
+            f"the recording of this clip cannot be read ({type(error).__name__}); is it still there?"
+        ) from None
+    if not content:
+        raise NotFound("the recording has no picture at that time; it may have been replaced since it was ingested")
+    return content
+
+
+def _encode(request: ClipRequest, target: Path) -> int:
+    import av
+
+    count = 0
+    last_ms = -1
+    stream: Any = None
+    scale = 1.0
+    with av.open(str(target), "w", format="mp4", options={"movflags": "+faststart"}) as output:
+        for pts_s, frame in frames_between(request.recording, request.start_s, request.end_s):
+            milliseconds = round((pts_s - request.start_s) * 1000)
+            if milliseconds <= last_ms:
+                continue
+            last_ms = milliseconds
+            image = black_out(frame.to_ndarray(format="bgr24"), request.mask)
+            if stream is None:
+                height, width = image.shape[:2]
+                scale = min(1.0, request.max_width / width)
+                stream = output.add_stream("libx264", options={"preset": "veryfast", "crf": "23"})
+                # H.264 with 4:2:0 colour needs even sides.
+                stream.width, stream.height = max(2, int(width * scale) // 2 * 2), max(2, int(height * scale) // 2 * 2)
+                stream.pix_fmt = "yuv420p"
+                stream.time_base = stream.codec_context.time_base = _TIME_BASE
+            size = (stream.width, stream.height)
+            if (image.shape[1], image.shape[0]) != size:
+                image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+            box = box_at(request.path, pts_s)
+            if box is not None:
+                x1, y1, x2, y2 = (round(float(value) * scale) for value in box)
+                cv2.rectangle(image, (x1 - 2, y1 - 2), (x2 + 2, y2 + 2), _FRAME_COLOUR, 1, cv2.LINE_AA)
+            # OpenCV rounds where the encoder's own conversion cuts off, which would tint every picture green.
+            planes = cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420)
+            picture = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+            picture.pts, picture.time_base = milliseconds, _TIME_BASE
+            output.mux(stream.encode(picture))
+            count += 1
+        if stream is not None:
+            output.mux(stream.encode(None))
+    return count
+
+
+def frames_between(recording: Path, start_s: float, end_s: float) -> Iterator[tuple[float, Any]]:
+    """Decoded frames of a recording between two times, seconds from its first picture, in order.
+
+    Seeking goes to a key frame before the start; containers whose index is wrong land behind it, and are then decoded
+    from their beginning.
+    """
+    import av
+
+    for seek in (True, False):
+        # Only local files: a playlist dressed up as a video must not make us fetch anything.
+        with av.open(str(recording), metadata_errors="replace", options={"protocol_whitelist": "file"}) as container:
+            if not container.streams.video:
+                return
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            origin = stream.start_time or 0
+            base = stream.time_base or Fraction(1, 90000)
+            if seek and start_s > 0:
+                try:
+                    container.seek(origin + int(start_s / base), stream=stream, backward=True)
+                except av.error.FFmpegError:
+                    continue
+            began = not seek or start_s <= 0
+            late = False
+            for frame in container.decode(stream):
+                if frame.pts is None:
+                    continue
+                pts_s = float((frame.pts - origin) * base)
+                if not began:
+                    late = pts_s > start_s
+                    if late:
+                        break
+                    began = True
+                if pts_s > end_s:
+                    return
+                if pts_s >= start_s:
+                    yield pts_s, frame
+            if not late and began:
+                return
+
+
+class ClipCache:
+    """Clips already cut, the most recently wanted ones, within a bound of bytes.
+
+    Two requests for one clip cut it once. At most `at_once` clips are cut at the same time, so that playing a page full
+    of matches leaves the machine something for searching.
+    """
+
+    def __init__(self, max_bytes: int, at_once: int = 2) -> None:
+        self._max_bytes = max_bytes
+        self._clips: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
+        self._size = 0
+        self._lock = threading.Lock()
+        self._cutting: dict[tuple[object, ...], threading.Lock] = {}
+        self._slots = threading.Semaphore(at_once)
+
+    def get(self, key: tuple[object, ...], cut: Callable[[], bytes]) -> bytes:
+        """The clip of that key, cut now when it is not at hand."""
+        with self._lock:
+            found = self._found(key)
+            if found is not None:
+                return found
+            cutting = self._cutting.setdefault(key, threading.Lock())
+        with cutting:
+            with self._lock:
+                found = self._found(key)
+            if found is not None:
+                return found
+            try:
+                with self._slots:
+                    clip = cut()
+            finally:
+                with self._lock:
+                    self._cutting.pop(key, None)
+            with self._lock:
+                self._keep(key, clip)
+            return clip
+
+    def _found(self, key: tuple[object, ...]) -> bytes | None:
+        clip = self._clips.get(key)
+        if clip is not None:
+            self._clips.move_to_end(key)
+        return clip
+
+    def _keep(self, key: tuple[object, ...], clip: bytes) -> None:
+        if len(clip) > self._max_bytes or key in self._clips:
+            return
+        self._clips[key] = clip
+        self._size += len(clip)
+        while self._size > self._max_bytes:
+            _, dropped = self._clips.popitem(last=False)
+            self._size -= len(dropped)

@@ -1,0 +1,94 @@
+"""Opening gallery.sqlite: write-ahead log, foreign keys, and the schema brought up to date."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import DatabaseError
+
+from gallery_service.errors import GalleryError
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+# Alembic's context is global to the process.
+_migrating = threading.Lock()
+
+
+def open_database(path: Path) -> Engine:
+    """Open the database, make it when it is missing, and migrate it to this version's schema.
+
+    Args:
+        path: of gallery.sqlite; its folder is made.
+
+    Raises:
+        GalleryError: the file is no database, or was written by a newer version of this program.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 30.0})
+    event.listen(engine, "connect", _configure)
+    event.listen(engine, "begin", _begin)
+    try:
+        _migrate(engine, path)
+    except DatabaseError as error:
+        engine.dispose()
+        raise GalleryError(
+            f"{path}: not a database that can be read ({error.orig}); restore it from a backup, or move it away and "
+            "run the index command, which makes all of it anew but the record of searches"
+        ) from error
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+def _configure(connection: Any, _record: object) -> None:
+    # SQLAlchemy shall say when a transaction begins, not sqlite3's module, which leaves DDL outside.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    # A reader that turns writer halfway can fail at once, without waiting: writers say so from the start.
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _migrate(engine: Engine, path: Path) -> None:
+    from alembic import command
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    scripts = ScriptDirectory.from_config(config)
+    head = scripts.get_current_head()
+    if _revision(engine) == head:
+        return
+    with _migrating, engine.connect().execution_options(writes=True) as connection, connection.begin():
+        found = _revision_of(connection)
+        if found is not None and found not in {script.revision for script in scripts.walk_revisions()}:
+            raise GalleryError(
+                f"{path}: written by a newer version of this program (schema {found}, known up to {head}); "
+                "update the program"
+            )
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def _revision(engine: Engine) -> str | None:
+    with engine.connect() as connection:
+        return _revision_of(connection)
+
+
+def _revision_of(connection: Connection) -> str | None:
+    known = connection.execute(text("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'")).first()
+    if known is None:
+        return None
+    version = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return None if version is None else str(version)

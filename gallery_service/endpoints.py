@@ -1,0 +1,185 @@
+"""The API: addresses, parameters and answers. What they do is in `gallery_service.search`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from gallery_service.byte_range import RangeNotSatisfiable, parse_range
+from gallery_service.errors import GalleryError, NotFound
+from gallery_service.measurements import Measurements
+from gallery_service.schemas import ErrorAnswer, Health, SearchAnswer, SiteInfo, SiteList
+from gallery_service.search import DEFAULT_TOP_K, MAX_PURPOSE, MAX_TOP_K, SearchRequest, SiteSearch
+from gallery_service.upload import OPENAPI_BODY, uploaded_image
+
+router = APIRouter()
+api = APIRouter(prefix="/api/v1")
+
+Responses = dict[int | str, dict[str, Any]]
+
+
+def _errors(**meanings: str) -> Responses:
+    return {int(code[1:]): {"model": ErrorAnswer, "description": text} for code, text in meanings.items()}
+
+
+_SITE_ERRORS = _errors(
+    s404="No such site or tracklet", s409="The site has no gallery yet; the answer names the command to run"
+)
+_SEARCH_ERRORS = _SITE_ERRORS | _errors(s403="From another site's page", s422="A parameter is wrong")
+_UPLOAD_ERRORS = _SEARCH_ERRORS | _errors(
+    s408="The body took too long", s413="The body is too large", s415="Not a multipart body with an image"
+)
+
+
+def sites_of(request: Request) -> dict[str, SiteSearch]:
+    """The served sites by name."""
+    sites: dict[str, SiteSearch] = request.app.state.sites
+    return sites
+
+
+def measurements_of(request: Request) -> Measurements:
+    """The service's metrics."""
+    measurements: Measurements = request.app.state.measurements
+    return measurements
+
+
+def served_site(site: str, request: Request) -> SiteSearch:
+    """The site of the address.
+
+    Raises:
+        NotFound: it is not served.
+    """
+    found = sites_of(request).get(site)
+    if found is None:
+        served = ", ".join(sorted(sites_of(request)))
+        raise NotFound(f"site {site[:60]!r} is not served here; served are: {served}")
+    return found
+
+
+def search_request(
+    top_k: Annotated[int, Query(ge=1, le=MAX_TOP_K, description="At most this many matches.")] = DEFAULT_TOP_K,
+    cameras: Annotated[
+        list[str] | None, Query(description="Only these cameras; repeat, or separate with commas.")
+    ] = None,
+    exclude_cameras: Annotated[list[str] | None, Query(description="Not these cameras.")] = None,
+    since: Annotated[
+        str | None, Query(description="RFC 3339 with offset. A tracklet whose time is unknown is never found.")
+    ] = None,
+    until: Annotated[str | None, Query(description="RFC 3339 with offset.")] = None,
+    rerank: Annotated[
+        bool, Query(description="Order the best candidates by k-reciprocal re-ranking; the score stays the cosine.")
+    ] = False,
+    purpose: Annotated[
+        str | None, Query(max_length=MAX_PURPOSE, description="Why you search; kept in the record of searches.")
+    ] = None,
+) -> SearchRequest:
+    """The query parameters of a search."""
+    return SearchRequest(
+        top_k=top_k,
+        cameras=cameras or (),
+        exclude_cameras=exclude_cameras or (),
+        since=since,
+        until=until,
+        rerank=rerank,
+        purpose=purpose,
+    )
+
+
+Site = Annotated[SiteSearch, Depends(served_site)]
+Asked = Annotated[SearchRequest, Depends(search_request)]
+
+
+@api.get("/sites", summary="The served sites")
+def list_sites(request: Request) -> SiteList:
+    """All sites this service was started with."""
+    return SiteList(sites=[site.summary() for _, site in sorted(sites_of(request).items())])
+
+
+@api.get("/sites/{site}", summary="What can be searched at a site", responses=_SITE_ERRORS)
+def site_info(site: Site) -> SiteInfo:
+    """Cameras, counts, time range and model version."""
+    return site.info()
+
+
+@api.post("/sites/{site}/search", summary="Search by a crop", responses=_UPLOAD_ERRORS, openapi_extra=OPENAPI_BODY)
+async def search_by_image(site: Site, asked: Asked, request: Request) -> SearchAnswer:
+    """The tracklets that look most like the person in the image, best first."""
+    image = await uploaded_image(request)
+    answer = await run_in_threadpool(site.search_image, image, asked)
+    measurements_of(request).searches.labels(site.name, "image").inc()
+    return answer
+
+
+@api.post("/sites/{site}/tracklets/{tracklet_id:path}/search", summary="Search by a tracklet", responses=_SEARCH_ERRORS)
+def search_by_tracklet(site: Site, tracklet_id: str, asked: Asked, request: Request) -> SearchAnswer:
+    """The tracklets that look most like this one, which itself is left out."""
+    answer = site.search_tracklet(tracklet_id, asked)
+    measurements_of(request).searches.labels(site.name, "tracklet").inc()
+    return answer
+
+
+@api.get(
+    "/sites/{site}/tracklets/{tracklet_id:path}/crop",
+    summary="A tracklet's best crop",
+    response_class=Response,
+    responses=_errors(s404="No such site, tracklet or crop") | {200: {"content": {"image/jpeg": {}}}},
+)
+def crop(site: Site, tracklet_id: str) -> Response:
+    """A JPEG."""
+    return Response(site.crop(tracklet_id), media_type="image/jpeg")
+
+
+@api.get(
+    "/sites/{site}/tracklets/{tracklet_id:path}/clip",
+    summary="A clip of the recording round a tracklet",
+    response_class=Response,
+    responses=_errors(s404="Clips are off, or there is no such tracklet or recording", s416="Behind the end")
+    | {200: {"content": {"video/mp4": {}}}, 206: {"content": {"video/mp4": {}}}},
+)
+def clip(site: Site, tracklet_id: str, range: Annotated[str | None, Header()] = None) -> Response:
+    """An MP4, H.264, with the camera's mask applied; spans of it through the Range header."""
+    content = site.clip(tracklet_id)
+    headers = {"Accept-Ranges": "bytes"}
+    try:
+        span = parse_range(range, len(content))
+    except RangeNotSatisfiable:
+        headers["Content-Range"] = f"bytes */{len(content)}"
+        return JSONResponse({"detail": f"the clip has {len(content)} bytes"}, 416, headers)
+    if span is None:
+        return Response(content, media_type="video/mp4", headers=headers)
+    headers["Content-Range"] = f"bytes {span[0]}-{span[1]}/{len(content)}"
+    return Response(content[span[0] : span[1] + 1], 206, headers, "video/mp4")
+
+
+@router.get("/healthz", summary="Is the process alive")
+def healthz() -> Health:
+    """Always ok while it can answer."""
+    return Health(status="ok")
+
+
+@router.get("/readyz", summary="Can every site be searched", responses={503: {"model": Health}})
+def readyz(request: Request, response: Response) -> Health:
+    """503 with what to do while a site cannot be searched."""
+    states = {}
+    for name, site in sorted(sites_of(request).items()):
+        try:
+            site.refresh()
+            states[name] = "ready"
+        except GalleryError as error:
+            states[name] = str(error)
+    ready = all(state == "ready" for state in states.values())
+    response.status_code = 200 if ready else 503
+    return Health(status="ready" if ready else "not ready", sites=states)
+
+
+@router.get("/metrics", summary="For Prometheus", response_class=PlainTextResponse)
+def metrics(request: Request) -> Response:
+    """The text format of Prometheus."""
+    measurements = measurements_of(request)
+    for name, site in sites_of(request).items():
+        measurements.tracklets.labels(name).set(site.searchable_tracklets)
+    return Response(generate_latest(measurements.registry), media_type=CONTENT_TYPE_LATEST)

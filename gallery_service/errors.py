@@ -1,0 +1,39 @@
+"""What can go wrong for a person who uses the gallery; every message says what to do about it."""
+
+from __future__ import annotations
+
+
+class GalleryError(ValueError):
+    """Something the user has to do differently; `status` is the HTTP status that says so."""
+
+    status = 400
+
+
+class NotIndexed(GalleryError):  # noqa: N818 a state of the gallery, met by indexing
+    """The site has no gallery to search yet."""
+
+    status = 409
+
+
+class NotFound(GalleryError):  # noqa: N818 the name HTTP has for it
+    """There is no such site, tracklet, crop or clip."""
+
+    status = 404
+
+
+class BadQuery(GalleryError):  # noqa: N818 what the client sent
+    """A filter or an image that cannot be understood."""
+
+    status = 422
+
+
+class WrongMediaType(GalleryError):  # noqa: N818 the name HTTP has for it
+    """A body that is not the kind this address takes."""
+
+    status = 415
+
+
+class SegmentError(GalleryError):
+    """A vector segment that is damaged or belongs to another model; indexing again makes it anew."""
+
+    status = 500

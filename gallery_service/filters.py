@@ -1,0 +1,155 @@
+"""What narrows a search: cameras and time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gallery_service.errors import BadQuery
+
+NO_TIME = np.iinfo(np.int64).min
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+# In a query string an unescaped + means a space.
+_UNESCAPED_PLUS = re.compile(r" (?=\d\d:\d\d$)")
+
+
+@dataclass(frozen=True)
+class SearchFilters:
+    """Which tracklets a search may find.
+
+    Attributes:
+        cameras: only these; empty: all.
+        exclude_cameras: not these.
+        since, until: UTC microseconds; only tracklets whose time, from first to last seen, touches this span (ends
+            included). A tracklet of unknown time never does.
+        exclude_tracklet: not this one, in a search that starts from it.
+    """
+
+    cameras: frozenset[str] = field(default_factory=frozenset)
+    exclude_cameras: frozenset[str] = field(default_factory=frozenset)
+    since: int | None = None
+    until: int | None = None
+    exclude_tracklet: str | None = None
+
+
+@dataclass(frozen=True)
+class FilterColumns:
+    """The gallery as a filter sees it, a row per tracklet.
+
+    Attributes:
+        tracklet_ids: in ascending order.
+        camera: int32 (N,), index into `camera_ids`.
+        first_seen, last_seen: int64 (N,), UTC microseconds, `NO_TIME` where unknown.
+    """
+
+    tracklet_ids: Sequence[str]
+    camera_ids: Sequence[str]
+    camera: NDArray[np.int32]
+    first_seen: NDArray[np.int64]
+    last_seen: NDArray[np.int64]
+
+    def allowed(self, filters: SearchFilters) -> NDArray[np.bool_] | None:
+        """Which rows the filters let through, bool (N,); None when they let all through."""
+        if filters == SearchFilters():
+            return None
+        allowed = np.ones(len(self.tracklet_ids), np.bool_)
+        if filters.cameras or filters.exclude_cameras:
+            wanted = [
+                (not filters.cameras or camera in filters.cameras) and camera not in filters.exclude_cameras
+                for camera in self.camera_ids
+            ]
+            allowed &= np.array(wanted, np.bool_)[self.camera]
+        if filters.since is not None or filters.until is not None:
+            allowed &= (self.first_seen != NO_TIME) & (self.last_seen != NO_TIME)
+        if filters.since is not None:
+            allowed &= self.last_seen >= filters.since
+        if filters.until is not None:
+            allowed &= self.first_seen <= filters.until
+        if filters.exclude_tracklet is not None:
+            row = self.row(filters.exclude_tracklet)
+            if row is not None:
+                allowed[row] = False
+        return allowed
+
+    def row(self, tracklet_id: str) -> int | None:
+        """The row of a tracklet, None when the gallery has no vector of it."""
+        from bisect import bisect_left
+
+        row = bisect_left(self.tracklet_ids, tracklet_id)
+        found = row < len(self.tracklet_ids) and self.tracklet_ids[row] == tracklet_id
+        return row if found else None
+
+
+def parse_moment(text: str, name: str) -> int:
+    """A moment as RFC 3339 with offset, in UTC microseconds.
+
+    Args:
+        name: of the parameter, for the message.
+
+    Raises:
+        BadQuery: it is not one.
+    """
+    given = _UNESCAPED_PLUS.sub("+", text.strip())
+    try:
+        if not _RFC3339.fullmatch(given):
+            raise ValueError
+        moment = datetime.fromisoformat(given.upper())
+        return (moment - _EPOCH) // timedelta(microseconds=1)
+    except (ValueError, OverflowError):
+        raise BadQuery(
+            f"{name}: {text[:60]!r} is not a moment; write RFC 3339 with its offset, such as "
+            "2026-03-01T08:00:00+01:00 or 2026-03-01T07:00:00Z (in an address, + is written %2B)"
+        ) from None
+
+
+def format_moment(microseconds: int | None) -> str | None:
+    """UTC microseconds as RFC 3339, such as 2026-03-01T07:00:00.250000Z; None stays None."""
+    if microseconds is None:
+        return None
+    moment = _EPOCH + timedelta(microseconds=microseconds)
+    return moment.replace(tzinfo=None).isoformat() + "Z"
+
+
+def make_filters(
+    known_cameras: Sequence[str],
+    cameras: Sequence[str] = (),
+    exclude_cameras: Sequence[str] = (),
+    since: str | None = None,
+    until: str | None = None,
+    exclude_tracklet: str | None = None,
+) -> SearchFilters:
+    """Filters as a client writes them.
+
+    Args:
+        known_cameras: the site's.
+        cameras, exclude_cameras: ids; an entry may name several, separated by commas.
+        since, until: RFC 3339 with offset; empty counts as not given.
+
+    Raises:
+        BadQuery: a camera the site does not have, a moment that is none, or a span that ends before it begins.
+    """
+    from_us = parse_moment(since, "since") if since else None
+    until_us = parse_moment(until, "until") if until else None
+    if from_us is not None and until_us is not None and from_us > until_us:
+        raise BadQuery(f"since ({since}) lies after until ({until}); swap them")
+    return SearchFilters(
+        cameras=_cameras(known_cameras, cameras, "cameras"),
+        exclude_cameras=_cameras(known_cameras, exclude_cameras, "exclude_cameras"),
+        since=from_us,
+        until=until_us,
+        exclude_tracklet=exclude_tracklet,
+    )
+
+
+def _cameras(known: Sequence[str], given: Sequence[str], name: str) -> frozenset[str]:
+    wanted = {part.strip() for entry in given for part in entry.split(",")} - {""}
+    unknown = sorted(wanted - set(known))
+    if unknown:
+        raise BadQuery(f"{name}: the site has no camera {unknown[0][:60]!r}; it has {', '.join(known)}")
+    return frozenset(wanted)

@@ -1,0 +1,83 @@
+"""What the API answers. The keys of `SearchAnswer` and `Match` are relied on from outside."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+
+class Match(BaseModel):
+    """One tracklet that looks like the query. Times are RFC 3339 in UTC, null when the recording does not say."""
+
+    tracklet_id: str
+    camera_id: str
+    first_seen: str | None
+    last_seen: str | None
+    score: float = Field(description="Cosine of the query and the tracklet's mean, -1 to 1. Not a probability.")
+    probability: float | None = Field(description="Null until the site's model is calibrated.")
+    crop_url: str
+    clip_url: str | None = Field(description="Null when clips are off or the recording is gone.")
+
+
+class SearchAnswer(BaseModel):
+    """The best tracklets, best first, one entry per tracklet."""
+
+    query_id: str
+    site: str
+    model_version: str
+    matches: list[Match]
+    notice: str | None = Field(
+        description="Something the reader of this answer should know, null when there is nothing."
+    )
+
+
+class CameraInfo(BaseModel):
+    """A camera and what the gallery holds of it."""
+
+    camera_id: str
+    tracklets: int
+    crops: int
+    first_seen: str | None
+    last_seen: str | None
+
+
+class SiteSummary(BaseModel):
+    """A served site in one line."""
+
+    site: str
+    cameras: int
+    tracklets: int
+    model_version: str | None = Field(description="Null while the site cannot be searched.")
+
+
+class SiteList(BaseModel):
+    """All served sites."""
+
+    sites: list[SiteSummary]
+
+
+class SiteInfo(BaseModel):
+    """What can be searched at a site."""
+
+    site: str
+    timezone: str
+    model_version: str
+    cameras: list[CameraInfo]
+    tracklets: int
+    crops: int
+    first_seen: str | None
+    last_seen: str | None
+    clips: bool
+    notice: str | None
+
+
+class ErrorAnswer(BaseModel):
+    """What went wrong and what to do."""
+
+    detail: str
+
+
+class Health(BaseModel):
+    """Whether the service, and each of its sites, can answer."""
+
+    status: str
+    sites: dict[str, str] = Field(default_factory=dict, description="Per site 'ready', or what to do.")

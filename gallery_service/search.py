@@ -1,0 +1,483 @@
+"""One served site: search by a crop or by a tracklet, the crops and clips of what was found, and the record of it all.
+
+A running service notices a new index run, a promoted model and a changed site.yaml by itself: before every request it
+compares one row, one small file and one modification time with what it has loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gallery_service.build import database_path
+from gallery_service.clips import ClipCache, ClipRequest, centred_span, cut_clip
+from gallery_service.database import open_database
+from gallery_service.errors import BadQuery, NotFound, NotIndexed, SegmentError
+from gallery_service.filters import SearchFilters, format_moment, make_filters
+from gallery_service.loaded_gallery import LoadedGallery, load_gallery
+from gallery_service.repository import GalleryRepository, StoredTracklet
+from gallery_service.schemas import CameraInfo, Match, SearchAnswer, SiteInfo, SiteSummary
+from gallery_service.settings import ServiceSettings
+from ingest.site import SiteConfig, SiteError, load_site
+from ingest.workspace import Workspace
+from models.bundle import ModelStore
+
+if TYPE_CHECKING:
+    from ingest.shards import Shard
+    from models.bundle import Bundle
+    from models.embedder import Embedder
+
+MAX_TOP_K = 200
+DEFAULT_TOP_K = 20
+MAX_PURPOSE = 500
+# Re-ranking compares the candidates with each other; fewer than this and they say little about one another.
+_RERANK_CANDIDATES = 100
+# A page of matches asks for the same few recordings again and again.
+_RECORDING_KNOWN_S = 5.0
+_RECORDINGS_KEPT = 10_000
+
+_log = logging.getLogger("gallery_service")
+
+
+@dataclass(frozen=True)
+class SearchRequest:
+    """How a client asks, apart from what it looks for; see the search API in the design for the meaning.
+
+    Attributes:
+        top_k: 1 to `MAX_TOP_K`.
+        cameras, exclude_cameras: camera ids, an entry may hold several separated by commas.
+        since, until: RFC 3339 with offset.
+        rerank: order the best candidates by k-reciprocal re-ranking; the score stays the cosine.
+        purpose: why, for the record of searches.
+    """
+
+    top_k: int = DEFAULT_TOP_K
+    cameras: Sequence[str] = ()
+    exclude_cameras: Sequence[str] = ()
+    since: str | None = None
+    until: str | None = None
+    rerank: bool = False
+    purpose: str | None = None
+
+
+class SiteSearch:
+    """One site's gallery, ready to be asked. Safe to use from several threads.
+
+    Args:
+        site: from `ingest.site.load_site`.
+        settings: limits.
+        ref: how the site was named on the command line, for the commands that messages tell people to run.
+    """
+
+    def __init__(self, site: SiteConfig, settings: ServiceSettings, ref: str | None = None) -> None:
+        self.settings = settings
+        self._ref = ref or site.name
+        self._site = site
+        self._site_changed = site.file.stat().st_mtime_ns
+        self._workspace = Workspace(site)
+        self._clips = ClipCache(settings.clip_cache_bytes)
+        self._recordings: dict[tuple[str, str], tuple[float, Path | None]] = {}
+        self._repository: GalleryRepository | None = None
+        self._loaded: LoadedGallery | None = None
+        self._look_again = 0.0
+        self._opening = threading.Lock()
+        self._refreshing = threading.Lock()
+        self._embedding = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """The site's name."""
+        return self._site.name
+
+    @property
+    def site(self) -> SiteConfig:
+        """The site as site.yaml has it now."""
+        return self._site
+
+    def close(self) -> None:
+        """Close the database."""
+        if self._repository is not None:
+            self._repository.close()
+
+    # Searching.
+
+    def search_image(
+        self, image: bytes, request: SearchRequest, who: str = "local", what: str = "the uploaded image"
+    ) -> SearchAnswer:
+        """Find the tracklets that look like the person in an image.
+
+        Args:
+            image: a JPEG, PNG, WebP or BMP file holding a crop of one person. It is not kept.
+            request: filters and bounds.
+            who: asks, for the record.
+            what: how an error names the image.
+
+        Raises:
+            ImageError: the bytes are not an image that is accepted.
+            GalleryError: a filter is wrong, or the site has no gallery yet.
+        """
+        from models.images import decode_image
+
+        filters = self._filters(request)
+        pixels = decode_image(image, what=what, max_pixels=self.settings.max_image_pixels)
+        gallery = self.refresh()
+        with self._embedding:
+            query: NDArray[np.float32] = gallery.embedder.embed([pixels])[0]
+        return self._answer(gallery, query, request, filters, who, image_sha256=hashlib.sha256(image).hexdigest())
+
+    def search_tracklet(self, tracklet_id: str, request: SearchRequest, who: str = "local") -> SearchAnswer:
+        """Find the tracklets that look like a tracklet of the gallery, which itself is left out.
+
+        Raises:
+            GalleryError: there is no such tracklet, a filter is wrong, or the site has no gallery yet.
+        """
+        filters = self._filters(request, exclude_tracklet=tracklet_id)
+        gallery = self.refresh()
+        row = gallery.columns.row(tracklet_id)
+        if row is None:
+            raise NotFound(self._no_tracklet(tracklet_id))
+        query = gallery.index.vectors(np.array([row], np.int64))[0]
+        return self._answer(gallery, query, request, filters, who, tracklet_id=tracklet_id)
+
+    def _filters(self, request: SearchRequest, exclude_tracklet: str | None = None) -> SearchFilters:
+        if not 1 <= request.top_k <= MAX_TOP_K:
+            raise BadQuery(f"top_k is {request.top_k}; ask for 1 to {MAX_TOP_K}")
+        if request.purpose is not None and len(request.purpose) > MAX_PURPOSE:
+            raise BadQuery(f"purpose is longer than {MAX_PURPOSE} characters; shorten it")
+        known = [camera.id for camera in self._site.cameras]
+        if self._loaded is not None:
+            known = list(dict.fromkeys([*known, *self._loaded.columns.camera_ids]))
+        return make_filters(
+            known, request.cameras, request.exclude_cameras, request.since, request.until, exclude_tracklet
+        )
+
+    def _answer(
+        self,
+        gallery: LoadedGallery,
+        query: NDArray[np.float32],
+        request: SearchRequest,
+        filters: SearchFilters,
+        who: str,
+        image_sha256: str | None = None,
+        tracklet_id: str | None = None,
+    ) -> SearchAnswer:
+        wanted = max(request.top_k, _RERANK_CANDIDATES) if request.rerank else request.top_k
+        rows, scores = gallery.index.search(query, wanted, gallery.columns.allowed(filters))
+        if request.rerank and len(rows) > 1:
+            order = _rerank_order(query, gallery.index.vectors(rows))
+            rows, scores = rows[order], scores[order]
+        rows, scores = rows[: request.top_k], scores[: request.top_k]
+        found = [gallery.columns.tracklet_ids[row] for row in rows]
+        stored = self._open().tracklets(found)
+        query_id = uuid.uuid4().hex
+        answer = SearchAnswer(
+            query_id=query_id,
+            site=self.name,
+            model_version=gallery.bundle.version,
+            matches=[
+                self._match(stored[name], float(score))
+                for name, score in zip(found, scores, strict=True)
+                if name in stored  # else forgotten since the index was loaded
+            ],
+            notice=self._notice(gallery),
+        )
+        # Before anything is shown: a search that cannot be recorded does not happen.
+        self._open().add_search(
+            query_id=query_id,
+            searched_at=time.time_ns() // 1000,
+            who=who,
+            site=self.name,
+            purpose=request.purpose,
+            model_version=gallery.bundle.version,
+            query_image_sha256=image_sha256,
+            query_tracklet_id=tracklet_id,
+            filters=json.dumps(
+                {
+                    "cameras": sorted(filters.cameras),
+                    "exclude_cameras": sorted(filters.exclude_cameras),
+                    "since": format_moment(filters.since),
+                    "until": format_moment(filters.until),
+                    "top_k": request.top_k,
+                    "rerank": request.rerank,
+                },
+                sort_keys=True,
+            ),
+            result=json.dumps([match.tracklet_id for match in answer.matches]),
+        )
+        return answer
+
+    def _match(self, tracklet: StoredTracklet, score: float) -> Match:
+        base = f"/api/v1/sites/{self.name}/tracklets/{quote(tracklet.tracklet_id, safe='/')}"
+        return Match(
+            tracklet_id=tracklet.tracklet_id,
+            camera_id=tracklet.camera_id,
+            first_seen=format_moment(tracklet.first_seen),
+            last_seen=format_moment(tracklet.last_seen),
+            score=round(score, 6),
+            probability=None,
+            crop_url=f"{base}/crop",
+            clip_url=f"{base}/clip" if self._recording(tracklet) is not None else None,
+        )
+
+    def _notice(self, gallery: LoadedGallery) -> str | None:
+        command = f"python -m gallery_service index {self._ref}"
+        if gallery.current_model != gallery.bundle.version:
+            return (
+                f"Model {gallery.current_model} is live but has not indexed this site yet; this answer is from "
+                f"{gallery.bundle.version}. Run '{command}'."
+            )
+        if gallery.left_out:
+            return f"{gallery.left_out} tracklets are not searchable yet. Run '{command}'."
+        if len(self._site.cameras) == 1:
+            return "This site has one camera. Finding a person in another camera needs at least two."
+        return None
+
+    # What is shown of a match.
+
+    def crop(self, tracklet_id: str) -> bytes:
+        """The best crop of a tracklet, as the JPEG that was stored.
+
+        Raises:
+            NotFound: there is none (any more).
+        """
+        from ingest.shards import ShardError
+
+        tracklet = self._stored(tracklet_id)
+        if tracklet.best_crop_offset is None or tracklet.best_crop_length is None:
+            raise NotFound(f"tracklet {tracklet_id[:200]!r} has no crop")
+        try:
+            return self._shard(tracklet).read_jpeg(tracklet.best_crop_offset, tracklet.best_crop_length)
+        except ShardError:
+            raise NotFound(f"the crop of tracklet {tracklet_id[:200]!r} is gone; it was erased or replaced") from None
+
+    def clip(self, tracklet_id: str) -> bytes:
+        """A clip of the recording round a tracklet, MP4.
+
+        Raises:
+            NotFound: clips are off, or the recording is gone.
+        """
+        tracklet = self._stored(tracklet_id)
+        if not self._site.clips.enabled:
+            raise NotFound(f"clips are off for this site; set 'clips: {{enabled: true}}' in {self._site.file.name}")
+        recording = self._recording(tracklet)
+        if recording is None:
+            raise NotFound("the recording this tracklet was cut from is gone; put it back to play clips")
+        camera = next(camera for camera in self._site.cameras if camera.id == tracklet.camera_id)
+        span = centred_span(tracklet.start_pts_s, tracklet.end_pts_s, self._site.clips.seconds)
+        request = ClipRequest(
+            recording=recording,
+            start_s=span[0],
+            end_s=span[1],
+            mask=camera.mask,
+            path=self._path(tracklet),
+            max_width=self.settings.clip_max_width,
+        )
+        # The mask is part of the key: a clip cut before it was drawn must not be served after.
+        key = (tracklet.shard, tracklet_id, span, recording, repr(camera.mask))
+        return self._clips.get(key, lambda: cut_clip(request))
+
+    def _stored(self, tracklet_id: str) -> StoredTracklet:
+        found = self._open().tracklets([tracklet_id]).get(tracklet_id)
+        if found is None:
+            raise NotFound(self._no_tracklet(tracklet_id))
+        return found
+
+    def _no_tracklet(self, tracklet_id: str) -> str:
+        return f"site '{self.name}' has no tracklet {tracklet_id[:200]!r}; it may have been erased or ingested anew"
+
+    def _shard(self, tracklet: StoredTracklet) -> Shard:
+        from ingest.shards import open_shard
+
+        return open_shard(self._workspace.shards / tracklet.shard)
+
+    def _path(self, tracklet: StoredTracklet) -> list[tuple[float, float, float, float, float]]:
+        from ingest.shards import ShardError
+
+        try:
+            table = self._shard(tracklet).tracklets()
+        except ShardError:
+            raise NotFound("the crops of this tracklet are gone; it was erased or replaced") from None
+        names = table.column("tracklet_id").to_pylist()
+        samples = table.column("path")[names.index(tracklet.tracklet_id)].as_py()
+        return [(box["t"], box["x1"], box["y1"], box["x2"], box["y2"]) for box in samples]
+
+    def _recording(self, tracklet: StoredTracklet) -> Path | None:
+        """The recording's file, when clips are on and it still lies among the camera's, with the same content."""
+        from ingest.content_hash import find_recording
+
+        if not self._site.clips.enabled:
+            return None
+        key = (tracklet.camera_id, tracklet.recording_sha256)
+        known = self._recordings.get(key)
+        if known is not None and known[0] > time.monotonic():
+            return known[1]
+        try:
+            path = find_recording(self._site, self._workspace, *key)
+        except SiteError:  # a camera that site.yaml no longer has
+            path = None
+        if len(self._recordings) > _RECORDINGS_KEPT:
+            self._recordings.clear()
+        self._recordings[key] = (time.monotonic() + _RECORDING_KNOWN_S, path)
+        return path
+
+    # What the site is.
+
+    def info(self) -> SiteInfo:
+        """Cameras, counts, times and model.
+
+        Raises:
+            NotIndexed: there is no gallery yet.
+        """
+        gallery = self.refresh()
+        held = {camera.camera_id: camera for camera in self._open().cameras()}
+        cameras = []
+        for camera_id in gallery.columns.camera_ids:
+            camera = held.get(camera_id)
+            cameras.append(
+                CameraInfo(
+                    camera_id=camera_id,
+                    tracklets=camera.tracklets if camera else 0,
+                    crops=camera.crops if camera else 0,
+                    first_seen=format_moment(camera.first_seen) if camera else None,
+                    last_seen=format_moment(camera.last_seen) if camera else None,
+                )
+            )
+        return SiteInfo(
+            site=self.name,
+            timezone=self._site.timezone,
+            model_version=gallery.bundle.version,
+            cameras=cameras,
+            tracklets=sum(camera.tracklets for camera in cameras),
+            crops=sum(camera.crops for camera in cameras),
+            first_seen=min((camera.first_seen for camera in cameras if camera.first_seen), default=None),
+            last_seen=max((camera.last_seen for camera in cameras if camera.last_seen), default=None),
+            clips=self._site.clips.enabled,
+            notice=self._notice(gallery),
+        )
+
+    def summary(self) -> SiteSummary:
+        """The site in one line, also while it cannot be searched."""
+        try:
+            info = self.info()
+        except (NotIndexed, SegmentError):
+            return SiteSummary(site=self.name, cameras=len(self._site.cameras), tracklets=0, model_version=None)
+        return SiteSummary(
+            site=self.name, cameras=len(info.cameras), tracklets=info.tracklets, model_version=info.model_version
+        )
+
+    @property
+    def searchable_tracklets(self) -> int:
+        """How many tracklets the loaded index holds."""
+        return 0 if self._loaded is None else len(self._loaded.index)
+
+    # Keeping up with what changes on disk.
+
+    def refresh(self) -> LoadedGallery:
+        """What can be searched now, loaded anew when it has changed.
+
+        Raises:
+            NotIndexed: the site has no gallery yet; the message names the command to run.
+        """
+        with self._refreshing:
+            self._reread_site()
+            loaded = self._loaded
+            if loaded is not None and time.monotonic() < self._look_again:
+                return loaded
+            repository = self._open()
+            current = ModelStore(self._workspace.models).current_version()
+            if loaded is not None:
+                same = loaded.generation == repository.generation() and loaded.current_model == current
+                if same:
+                    return loaded
+            started = time.monotonic()
+            try:
+                self._loaded = self._load(repository, current)
+            except SegmentError as error:
+                # A segment that vanished under a running index command, or was damaged since: what is loaded is whole.
+                if loaded is None:
+                    raise NotIndexed(str(error)) from None
+                _log.warning("keeping the gallery loaded before: %s", error)
+                return loaded
+            # While a long index run adds shard after shard, loading must not take up all the time there is.
+            took = time.monotonic() - started
+            self._look_again = time.monotonic() + (5 * took if took > 1 else 0)
+            return self._loaded
+
+    def _load(self, repository: GalleryRepository, current: str | None) -> LoadedGallery:
+        version = self._searchable_version(repository, current)
+        previous = self._loaded
+        if previous is not None and previous.bundle.version == version:
+            bundle, embedder = previous.bundle, previous.embedder
+        else:
+            bundle, embedder = self._load_model(version)
+        return load_gallery(
+            self._workspace.gallery,
+            repository,
+            bundle,
+            embedder,
+            [camera.id for camera in self._site.cameras],
+            current or version,
+        )
+
+    def _searchable_version(self, repository: GalleryRepository, current: str | None) -> str:
+        """The live model when it has indexed the site, else the last one that has."""
+        completed = repository.completed_versions()
+        if current in completed:
+            assert current is not None
+            return current
+        for version in completed:
+            if (self._workspace.models / version).is_dir():
+                return version
+        raise NotIndexed(self._no_gallery())
+
+    def _load_model(self, version: str) -> tuple[Bundle, Embedder]:
+        from models.embedder import Embedder
+
+        bundle = ModelStore(self._workspace.models).load(version)
+        return bundle, Embedder(bundle, threads=self.settings.threads)
+
+    def _open(self) -> GalleryRepository:
+        with self._opening:
+            if self._repository is None:
+                path = database_path(self._workspace)
+                if not path.exists():
+                    raise NotIndexed(self._no_gallery())
+                self._repository = GalleryRepository(open_database(path))
+            return self._repository
+
+    def _no_gallery(self) -> str:
+        return f"site '{self.name}' has no gallery yet: run 'python -m gallery_service index {self._ref}'"
+
+    def _reread_site(self) -> None:
+        """Take up a changed site.yaml: a mask drawn or clips turned off must hold from now on, not from a restart."""
+        try:
+            changed = self._site.file.stat().st_mtime_ns
+            if changed == self._site_changed:
+                return
+            self._site_changed = changed
+            site = load_site(str(self._site.folder))
+        except (OSError, SiteError) as error:
+            _log.warning("keeping the site as it was read before: %s", error)
+            return
+        if site.name == self._site.name:
+            self._site = site
+
+
+def _rerank_order(query: NDArray[np.float32], candidates: NDArray[np.float32]) -> NDArray[np.int64]:
+    from models.matching.rerank import k_reciprocal_rerank
+
+    distance = np.asarray(k_reciprocal_rerank(query[None], candidates))[0]
+    # Stable: equals keep the order of their cosines.
+    return np.argsort(np.round(distance, 6), kind="stable")

@@ -1,0 +1,36 @@
+"""Every setting of the service, each with the environment variable CALR_SERVICE_<NAME>."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ServiceSettings(BaseSettings):
+    """Limits and habits of one running service.
+
+    Attributes:
+        allowed_hosts: names, without port, that requests may address besides 127.0.0.1, localhost and ::1 (JSON list).
+        max_upload_bytes: of one query image.
+        max_image_pixels: of one query image once decoded.
+        body_timeout_s: a client that takes longer to send its body is turned away.
+        max_connections: more at once are answered 503.
+        threads: of the embedding session; None: as many as there are cores.
+        clip_cache_bytes: memory for clips already cut; nothing cut is kept on disk.
+        clip_max_width: clips of wider recordings are scaled down, pixels.
+        shutdown_s: how long running requests may take after Ctrl-C.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="CALR_SERVICE_", extra="forbid")
+
+    allowed_hosts: list[str] = Field(default_factory=list)
+    max_upload_bytes: Annotated[int, Field(ge=1)] = 10 * 1024 * 1024
+    max_image_pixels: Annotated[int, Field(ge=1)] = 40_000_000
+    body_timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    max_connections: Annotated[int, Field(ge=1)] = 64
+    threads: Annotated[int | None, Field(ge=1)] = None
+    clip_cache_bytes: Annotated[int, Field(ge=0)] = 128 * 1024 * 1024
+    clip_max_width: Annotated[int, Field(ge=64)] = 1280
+    shutdown_s: Annotated[int, Field(ge=0)] = 5

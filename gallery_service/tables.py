@@ -1,0 +1,97 @@
+"""The tables of gallery.sqlite. Migrations make them (see `gallery_service.database`); queries are in `repository`.
+
+Times are integers, UTC microseconds; null where the recording does not say.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, ForeignKey, Index
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Base(DeclarativeBase):
+    """What Alembic compares a database with."""
+
+
+class ShardRow(Base):
+    """A shard whose tracklets are in the gallery.
+
+    Attributes:
+        shard: its folder below shards/, `<camera>/<shard-id>`; the same recording may belong to two cameras.
+        recording_sha256: content hash of the video the shard was cut from.
+    """
+
+    __tablename__ = "shards"
+
+    shard: Mapped[str] = mapped_column(primary_key=True)
+    camera_id: Mapped[str]
+    recording_sha256: Mapped[str]
+    tracklets: Mapped[int]
+    crops: Mapped[int]
+
+
+class TrackletRow(Base):
+    """A tracklet of the gallery; offset and length say where its best crop lies in its shard's crops.tar."""
+
+    __tablename__ = "tracklets"
+    __table_args__ = (Index("tracklets_by_shard", "shard"),)
+
+    tracklet_id: Mapped[str] = mapped_column(primary_key=True)
+    shard: Mapped[str] = mapped_column(ForeignKey("shards.shard", ondelete="CASCADE"))
+    camera_id: Mapped[str]
+    start_pts_s: Mapped[float]
+    end_pts_s: Mapped[float]
+    first_seen: Mapped[int | None] = mapped_column(BigInteger)
+    last_seen: Mapped[int | None] = mapped_column(BigInteger)
+    time_source: Mapped[str | None]
+    crops: Mapped[int]
+    best_crop_offset: Mapped[int | None] = mapped_column(BigInteger)
+    best_crop_length: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class SegmentRow(Base):
+    """A vector segment that is whole on disk: gallery/<model_version>/<shard>.safetensors."""
+
+    __tablename__ = "segments"
+
+    model_version: Mapped[str] = mapped_column(primary_key=True)
+    shard: Mapped[str] = mapped_column(ForeignKey("shards.shard", ondelete="CASCADE"), primary_key=True)
+
+
+class ModelGalleryRow(Base):
+    """A model version that has been through every shard once, so that searches may use it."""
+
+    __tablename__ = "model_galleries"
+
+    model_version: Mapped[str] = mapped_column(primary_key=True)
+    completed_at: Mapped[int] = mapped_column(BigInteger)
+
+
+class GalleryStateRow(Base):
+    """The only row counts the changes to what can be searched, so that a running service sees them cheaply."""
+
+    __tablename__ = "gallery_state"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    generation: Mapped[int]
+
+
+class SearchRow(Base):
+    """Who searched for what, and what they were shown. Triggers refuse to change or delete a row.
+
+    The query image itself is not kept, only its hash; `filters` and `result` are JSON.
+    """
+
+    __tablename__ = "searches"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    query_id: Mapped[str] = mapped_column(unique=True)
+    searched_at: Mapped[int] = mapped_column(BigInteger)
+    who: Mapped[str]
+    site: Mapped[str]
+    purpose: Mapped[str | None]
+    model_version: Mapped[str]
+    query_image_sha256: Mapped[str | None]
+    query_tracklet_id: Mapped[str | None]
+    filters: Mapped[str]
+    result: Mapped[str]

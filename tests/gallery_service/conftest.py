@@ -1,0 +1,115 @@
+"""The invented site, built once and copied, and a service on a real socket."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from gallery_service.build import build_gallery
+from ingest.content_hash import ContentHashes
+from ingest.site import SiteConfig, load_site
+from ingest.workspace import Workspace
+
+from . import synthetic
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
+
+
+@pytest.fixture(scope="session")
+def built_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two cameras, five people, a model; not indexed. Never written to: use `site` or `indexed_site`."""
+    folder = tmp_path_factory.mktemp("built") / "toy"
+    synthetic.build_site(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def built_gallery(built_site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, indexed."""
+    site = copy_site(built_site, tmp_path_factory.mktemp("indexed"))
+    build_gallery(site, threads=1, quiet=True)
+    return site.folder
+
+
+@pytest.fixture
+def site(built_site: Path, tmp_path: Path) -> SiteConfig:
+    """A copy that a test may change, not indexed."""
+    return copy_site(built_site, tmp_path)
+
+
+@pytest.fixture
+def indexed_site(built_gallery: Path, tmp_path: Path) -> SiteConfig:
+    """A copy that a test may change, indexed."""
+    return copy_site(built_gallery, tmp_path)
+
+
+def copy_site(source: Path, into: Path) -> SiteConfig:
+    """Copy a site's folder; hashes of the recordings are kept by path, so they are taken again."""
+    target = into / source.name
+    shutil.copytree(source, target)
+    site = load_site(str(target))
+    hashes = ContentHashes(Workspace(site))
+    for path in sorted(target.glob("recordings/*/*.mp4")):
+        hashes.sha256(path)
+    hashes.save()
+    return site
+
+
+@dataclass(frozen=True)
+class RunningService:
+    """A service process and its address."""
+
+    process: subprocess.Popen[str]
+    url: str
+
+
+@contextmanager
+def run_service(*sites: Path, env: dict[str, str] | None = None) -> Iterator[RunningService]:
+    """Serve sites in a process of its own, on any free port, and stop it with Ctrl-C."""
+    command = [sys.executable, "-m", "gallery_service", "serve", *map(str, sites), "--port", "0"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CALR_SERVICE_THREADS": "1", **(env or {})}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    try:
+        assert process.stderr is not None
+        seen = []
+        for line in process.stderr:
+            seen.append(line)
+            found = re.search(r"on (http://\S+) ", line)
+            if found:
+                break
+        else:
+            pytest.fail(f"the service did not start: {''.join(seen)}")
+        yield RunningService(process, found[1])
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stderr.close()
+
+
+Serve = Callable[..., RunningService]
+
+
+@pytest.fixture(scope="module")
+def service(built_gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+    """The indexed site, served on a real socket, for the tests of one file."""
+    site = copy_site(built_gallery, tmp_path_factory.mktemp("served"))
+    with run_service(site.folder) as running:
+        yield running

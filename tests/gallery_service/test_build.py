@@ -1,0 +1,277 @@
+"""The index command: what it writes, that it does nothing twice, and that killing it loses nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gallery_service.build import build_gallery, database_path
+from gallery_service.database import open_database
+from gallery_service.errors import GalleryError
+from gallery_service.repository import GalleryRepository
+from gallery_service.segments import read_segment, segment_path
+from ingest.shards import list_shards
+from ingest.site import SiteConfig, load_site
+from ingest.workspace import Workspace, WorkspaceBusy
+from models.bundle import ModelStore
+from models.images import decode_image
+
+from . import synthetic
+from .conftest import copy_site
+from .indexer import use_colours
+
+
+@pytest.fixture
+def colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Embed by colour in this process too."""
+    monkeypatch.delitem(sys.modules, "models.embedder", raising=False)
+    monkeypatch.setitem(sys.modules, "models.embedder", None)  # put back what was there afterwards
+    use_colours()
+
+
+def run_indexer(site: Path, point: str = "none", number: int = 1) -> int:
+    command = [sys.executable, "-m", "tests.gallery_service.indexer", str(site), point, str(number)]
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    return done.returncode
+
+
+def artefacts(site: SiteConfig) -> tuple[dict[str, bytes], dict[str, list[tuple[object, ...]]]]:
+    """The segment files and the rows; times and counters of when it happened are left out."""
+    workspace = Workspace(site)
+    files = {
+        str(path.relative_to(workspace.gallery)): path.read_bytes()
+        for path in sorted(workspace.gallery.rglob("*"))
+        if path.is_file() and not path.name.startswith("gallery.sqlite")
+    }
+    with sqlite3.connect(database_path(workspace)) as connection:
+        rows = {
+            table: sorted(connection.execute(f"SELECT {columns} FROM {table}").fetchall(), key=repr)
+            for table, columns in [
+                ("shards", "*"), ("tracklets", "*"), ("segments", "*"), ("model_galleries", "model_version"),
+            ]
+        }  # fmt: skip
+    return files, rows
+
+
+def test_vectors_are_those_of_embedding_every_crop_by_itself(built_gallery: Path) -> None:
+    from models.embedder import Embedder
+
+    workspace = Workspace(load_site(str(built_gallery)))
+    bundle = ModelStore(workspace.models).current()
+    assert bundle is not None
+    embedder = Embedder(bundle, threads=1)
+    for shard in list_shards(workspace):
+        name = f"{shard.camera_id}/{shard.shard_id}"
+        path = segment_path(workspace.gallery, bundle.version, name)
+        segment = read_segment(path, model_version=bundle.version, shard=name)
+        crops = shard.crops().to_pylist()
+        assert segment.crop_ids == [crop["crop_id"] for crop in crops]
+        by_tracklet: dict[str, list[np.ndarray]] = {}
+        for crop, stored in zip(crops, segment.crops, strict=True):
+            image = decode_image(shard.read_jpeg(crop["offset"], crop["length"]), what="crop")
+            vector = embedder.embed([image])[0]
+            # Batches may run in bfloat16 with another order of additions.
+            assert float(vector @ stored.astype(np.float32)) > 0.999
+            by_tracklet.setdefault(crop["tracklet_id"], []).append(stored.astype(np.float64))
+        for tracklet_id, mean in zip(segment.tracklet_ids, segment.means, strict=True):
+            slow = np.mean(by_tracklet[tracklet_id], axis=0)
+            np.testing.assert_allclose(mean, slow / np.linalg.norm(slow), atol=2e-3)
+            assert np.linalg.norm(mean) == pytest.approx(1, abs=1e-5)
+
+
+def test_rows_are_those_of_the_shards(built_gallery: Path) -> None:
+    workspace = Workspace(load_site(str(built_gallery)))
+    repository = GalleryRepository(open_database(database_path(workspace)))
+    for shard in list_shards(workspace):
+        crops = shard.crops().to_pylist()
+        for row in shard.tracklets().to_pylist():
+            stored = repository.tracklets([row["tracklet_id"]])[row["tracklet_id"]]
+            assert (stored.start_pts_s, stored.end_pts_s) == (row["start_pts_s"], row["end_pts_s"])
+            for mine, theirs in ((stored.first_seen, row["first_seen"]), (stored.last_seen, row["last_seen"])):
+                assert mine == (None if theirs is None else round(theirs.timestamp() * 1e6))
+            best = max((c for c in crops if c["tracklet_id"] == row["tracklet_id"]), key=lambda c: c["quality"])
+            assert (stored.best_crop_offset, stored.best_crop_length) == (best["offset"], best["length"])
+    repository.close()
+
+
+def test_a_second_run_has_nothing_to_do_and_loads_no_network(built_gallery: Path) -> None:
+    status = (built_gallery / "status" / "index.json").read_bytes()
+    program = (
+        "import sys, runpy\n"
+        f"sys.argv = ['gallery_service', 'index', {str(built_gallery)!r}, '--json']\n"
+        "try:\n    runpy.run_module('gallery_service', run_name='__main__')\n"
+        "except SystemExit as end:\n    assert not end.code, end.code\n"
+        "heavy = {'torch', 'onnxruntime', 'openvino', 'faiss', 'onnx'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "nothing new" in done.stderr
+    assert json.loads(done.stdout)["added"] == {"shards": 0, "tracklets": 0, "crops": 0}
+    assert (built_gallery / "status" / "index.json").read_bytes() == status
+
+
+@pytest.mark.usefixtures("colours")
+def test_only_new_shards_are_embedded(site: SiteConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = build_gallery(site, quiet=True)
+    assert first.added == {"shards": 3, "tracklets": 13, "crops": 52}
+    assert first.counts == {"shards": 3, "cameras": 2, "tracklets": 13, "crops": 52}
+    workspace = Workspace(site)
+    assert workspace.read_status("index") == first.as_json()
+    synthetic.add_shard(workspace, 1, synthetic.walks_of(1, 2), sha256=synthetic.pseudo_sha256("new"))
+    from gallery_service import build
+
+    embedded = []
+    original = build.embed_shard
+    monkeypatch.setattr(
+        build, "embed_shard", lambda shard, *rest: embedded.append(shard.path) or original(shard, *rest)
+    )
+    second = build_gallery(site, quiet=True)
+    assert second.added == {"shards": 1, "tracklets": 2, "crops": 8}
+    assert len(embedded) == 1
+    assert second.counts["tracklets"] == 15
+    assert not build_gallery(site, quiet=True).changed
+    assert len(embedded) == 1
+
+
+POINTS = [
+    ("before embedding", 1), ("before embedding", 2), ("while a segment is written", 1),
+    ("while a segment is written", 3), ("before rows", 1), ("before rows", 3), ("inside the transaction", 1),
+    ("inside the transaction", 2), ("after rows", 2), ("before it is complete", 1), ("before the status", 1),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def undisturbed(built_site: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[object, object]:
+    site = copy_site(built_site, tmp_path_factory.mktemp("undisturbed"))
+    assert run_indexer(site.folder) == 0
+    return artefacts(site)
+
+
+@pytest.mark.parametrize(("point", "number"), POINTS)
+@pytest.mark.usefixtures("colours")
+def test_killed_anywhere_and_run_again_it_ends_the_same(
+    site: SiteConfig, undisturbed: tuple[object, object], point: str, number: int
+) -> None:
+    assert run_indexer(site.folder, point, number) == -signal.SIGKILL
+    # What is searchable at this moment is whole.
+    workspace = Workspace(site)
+    repository = GalleryRepository(open_database(database_path(workspace)))
+    for version in repository.versions():
+        for shard in repository.segments(version):
+            read_segment(segment_path(workspace.gallery, version, shard), model_version=version, shard=shard)
+    repository.close()
+    build_gallery(site, quiet=True)
+    assert artefacts(site) == undisturbed
+    assert not build_gallery(site, quiet=True).changed
+
+
+@pytest.mark.usefixtures("colours")
+@pytest.mark.parametrize("damage", ["flip", "truncate", "delete", "swap"])
+def test_a_damaged_segment_is_noticed_and_made_again(site: SiteConfig, damage: str) -> None:
+    build_gallery(site, quiet=True)
+    before = artefacts(site)
+    paths = sorted(Workspace(site).gallery.rglob("*.safetensors"))
+    content = bytearray(paths[0].read_bytes())
+    if damage == "flip":
+        content[-100] ^= 1
+        paths[0].write_bytes(content)
+    elif damage == "truncate":
+        paths[0].write_bytes(content[:-1])
+    elif damage == "delete":
+        paths[0].unlink()
+    else:
+        paths[0].write_bytes(paths[1].read_bytes())
+    report = build_gallery(site, quiet=True)
+    assert (report.repaired, report.added["shards"]) == (1, 0)
+    assert artefacts(site) == before
+
+
+@pytest.mark.usefixtures("colours")
+def test_a_lost_database_is_made_again_from_the_segments(site: SiteConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    build_gallery(site, quiet=True)
+    before = artefacts(site)
+    for path in Workspace(site).gallery.glob("gallery.sqlite*"):
+        path.unlink()
+    from gallery_service import build
+
+    monkeypatch.setattr(build, "embed_shard", lambda *_: pytest.fail("the vectors were there"))
+    build_gallery(site, quiet=True)
+    assert artefacts(site) == before
+
+
+@pytest.mark.usefixtures("colours")
+def test_what_is_gone_is_forgotten(site: SiteConfig) -> None:
+    """An erased recording, a shard that a newer one replaces, a deleted model, leftovers of a killed writer."""
+    workspace = Workspace(site)
+    build_gallery(site, quiet=True)
+    erased = next((workspace.shards / "cam2").iterdir())
+    shutil.rmtree(erased)
+    old = next((workspace.shards / "cam1").iterdir())
+    sha256 = json.loads((old / "summary.json").read_text())["video_sha256"]
+    synthetic.add_shard(workspace, 1, synthetic.walks_of(1, 1), sha256=sha256, settings="b", generation=2)
+    first = ModelStore(workspace.models).current()
+    assert first is not None
+    second = shutil.copytree(workspace.models / first.version, workspace.models / "m-2")
+    bundle = json.loads((second / "bundle.json").read_text()) | {"version": "m-2"}
+    (second / "bundle.json").write_text(json.dumps(bundle))
+    ModelStore(workspace.models).promote("m-2")
+    shutil.rmtree(workspace.models / first.version)
+    stray = workspace.gallery / "m-2" / "cam1" / ".x.safetensors.1.tmp"
+    stray.parent.mkdir(parents=True)
+    stray.touch()
+    report = build_gallery(site, quiet=True)
+    assert report.removed == 2
+    files, rows = artefacts(site)
+    valid = [f"{shard.camera_id}/{shard.shard_id}" for shard in list_shards(workspace)]
+    assert len(valid) == 2
+    assert sorted(files) == sorted(f"m-2/{name}.safetensors" for name in valid)
+    assert {row[0] for row in rows["shards"]} == set(valid)
+    assert rows["model_galleries"] == [("m-2",)]
+    shown = {shard.shard_id: shard.tracklets().num_rows for shard in list_shards(workspace)}
+    assert len(rows["tracklets"]) == sum(shown.values())
+
+
+@pytest.mark.usefixtures("colours")
+def test_when_everything_was_erased_nothing_is_left(site: SiteConfig) -> None:
+    workspace = Workspace(site)
+    build_gallery(site, quiet=True)
+    shutil.rmtree(workspace.shards)
+    assert build_gallery(site, quiet=True).counts["tracklets"] == 0
+    assert not list(workspace.gallery.rglob("*.safetensors"))
+
+
+@pytest.mark.usefixtures("colours")
+def test_a_shard_that_cannot_be_read_is_named_and_the_others_go_on(site: SiteConfig) -> None:
+    workspace = Workspace(site)
+    bad = next((workspace.shards / "cam2").iterdir())
+    (bad / "crops.tar").write_bytes(b"")
+    report = build_gallery(site, quiet=True)
+    assert report.added["shards"] == 2
+    assert [failure["shard"] for failure in report.failures] == [f"cam2/{bad.name}"]
+    assert "crops.tar" in report.failures[0]["error"]
+
+
+def test_what_is_missing_is_named_with_the_command_to_run(tmp_path: Path, site: SiteConfig) -> None:
+    empty = synthetic.write_site(tmp_path / "empty", name="empty")
+    with pytest.raises(GalleryError, match="calr export empty"):
+        build_gallery(empty, quiet=True)
+    shutil.rmtree(Workspace(site).shards)
+    with pytest.raises(GalleryError, match="ingest run toy"):
+        build_gallery(site, quiet=True)
+
+
+def test_one_writer_at_a_time(site: SiteConfig) -> None:
+    other = Workspace(site)
+    with other.lock(), pytest.raises(WorkspaceBusy, match="in use by"):
+        build_gallery(site, quiet=True)

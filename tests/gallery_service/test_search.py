@@ -1,0 +1,343 @@
+"""Searching one site: against brute force, and while things change on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gallery_service.build import build_gallery, database_path
+from gallery_service.database import open_database
+from gallery_service.errors import BadQuery, NotFound, NotIndexed
+from gallery_service.repository import GalleryRepository
+from gallery_service.search import SearchRequest, SiteSearch
+from gallery_service.segments import read_segment
+from gallery_service.settings import ServiceSettings
+from ingest.shards import list_shards
+from ingest.site import SiteConfig, load_site
+from ingest.workspace import Workspace
+from models.bundle import ModelStore
+from models.embedder import Embedder
+from models.images import ImageError, encode_jpeg
+
+from . import synthetic
+from .conftest import copy_site
+
+SETTINGS = ServiceSettings(threads=1)
+
+
+@pytest.fixture(scope="module")
+def found(built_gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SiteSearch]:
+    """The indexed site, for tests that only ask."""
+    search = SiteSearch(copy_site(built_gallery, tmp_path_factory.mktemp("asked")), SETTINGS)
+    yield search
+    search.close()
+
+
+@pytest.fixture
+def search(indexed_site: SiteConfig) -> Iterator[SiteSearch]:
+    """The indexed site, for tests that change it."""
+    opened = SiteSearch(indexed_site, SETTINGS)
+    yield opened
+    opened.close()
+
+
+def truth(site: SiteConfig) -> tuple[dict[str, np.ndarray], list[dict[str, object]]]:
+    """Vectors and rows read from the files, without anything that is tested here."""
+    workspace = Workspace(site)
+    version = (workspace.models / "current").read_text().strip()
+    vectors, rows = {}, []
+    for shard in list_shards(workspace):
+        name = f"{shard.camera_id}/{shard.shard_id}"
+        path = workspace.gallery / version / f"{name}.safetensors"
+        segment = read_segment(path, model_version=version, shard=name)
+        vectors |= dict(zip(segment.tracklet_ids, segment.means.astype(float), strict=True))
+        rows += shard.tracklets().to_pylist()
+    return vectors, rows
+
+
+def brute_force(
+    vectors: dict[str, np.ndarray], rows: list[dict[str, object]], query_id: str, request: SearchRequest
+) -> list[tuple[str, float]]:
+    scored = []
+    for row in rows:
+        name, camera, first, last = (row[key] for key in ("tracklet_id", "camera_id", "first_seen", "last_seen"))
+        if name == query_id or (request.cameras and camera not in request.cameras):
+            continue
+        if camera in request.exclude_cameras:
+            continue
+        if request.since and (last is None or last < datetime.fromisoformat(request.since)):
+            continue
+        if request.until and (first is None or first > datetime.fromisoformat(request.until)):
+            continue
+        scored.append((str(name), round(float(vectors[str(name)] @ vectors[query_id]), 6)))
+    return sorted(scored, key=lambda one: (-one[1], one[0]))[: request.top_k]
+
+
+MOMENTS = st.none() | st.integers(-5, 25 * 60).map(
+    lambda s: (synthetic.START + timedelta(seconds=s)).astimezone(UTC).isoformat()
+)
+
+
+@given(
+    st.integers(0, 12),
+    st.lists(st.sampled_from(["cam1", "cam2"]), max_size=2),
+    st.lists(st.sampled_from(["cam1", "cam2"]), max_size=2),
+    MOMENTS,
+    MOMENTS,
+    st.integers(1, 15),
+)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_filters_give_what_brute_force_gives(
+    found: SiteSearch,
+    number: int,
+    cameras: list[str],
+    excluded: list[str],
+    since: str | None,
+    until: str | None,
+    top_k: int,
+) -> None:
+    vectors, rows = truth(found.site)
+    query_id = sorted(vectors)[number]
+    if since and until and since > until:
+        since, until = until, since
+    request = SearchRequest(top_k, cameras, excluded, since, until)
+    answer = found.search_tracklet(query_id, request)
+    expected = brute_force(vectors, rows, query_id, request)
+    assert [(match.tracklet_id, pytest.approx(match.score, abs=2e-6)) for match in answer.matches] == expected
+
+
+def test_a_tracklet_of_unknown_time_is_found_only_without_a_time_filter(found: SiteSearch) -> None:
+    query = encode_jpeg(synthetic.query_crop(1))
+    everything = found.search_image(query, SearchRequest(top_k=50)).matches
+    assert len(everything) == 13
+    assert sum(match.first_seen is None for match in everything) == 3
+    for request in (SearchRequest(50, since="1971-01-01T00:00:00Z"), SearchRequest(50, until="2100-01-01T00:00:00Z")):
+        timed = found.search_image(query, request).matches
+        assert len(timed) == 10
+        assert all(match.first_seen for match in timed)
+
+
+def test_an_image_is_scored_against_the_tracklet_means(found: SiteSearch) -> None:
+    image = synthetic.query_crop(2)
+    bundle = ModelStore(Workspace(found.site).models).current()
+    assert bundle is not None
+    query = Embedder(bundle, threads=1).embed([image])[0].astype(float)
+    from models.images import decode_image
+
+    png = encode_png(image)
+    assert np.array_equal(decode_image(png, what="query"), image)
+    vectors, _ = truth(found.site)
+    answer = found.search_image(png, SearchRequest(top_k=50))
+    assert {match.tracklet_id for match in answer.matches} == set(vectors)
+    for match in answer.matches:
+        assert match.score == pytest.approx(float(vectors[match.tracklet_id] @ query), abs=1e-4)
+    assert [match.score for match in answer.matches] == sorted((m.score for m in answer.matches), reverse=True)
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    import cv2
+
+    return cv2.imencode(".png", image)[1].tobytes()
+
+
+def test_re_ranking_reorders_and_keeps_scores(found: SiteSearch) -> None:
+    from models.matching.rerank import k_reciprocal_rerank
+
+    vectors, _ = truth(found.site)
+    query_id = "cam1/" + sorted(vectors)[0].split("/", 1)[1]
+    plain = found.search_tracklet(query_id, SearchRequest(top_k=50)).matches
+    reranked = found.search_tracklet(query_id, SearchRequest(top_k=50, rerank=True)).matches
+    assert {m.tracklet_id: m.score for m in plain} == {m.tracklet_id: m.score for m in reranked}
+    candidates = np.stack([vectors[match.tracklet_id] for match in plain]).astype(np.float32)
+    distance = np.asarray(k_reciprocal_rerank(vectors[query_id][None].astype(np.float32), candidates))[0]
+    order = [plain[i].tracklet_id for i in sorted(range(len(plain)), key=lambda i: (round(float(distance[i]), 6), i))]
+    assert [match.tracklet_id for match in reranked] == order
+    top = found.search_tracklet(query_id, SearchRequest(top_k=3, rerank=True)).matches
+    assert [match.tracklet_id for match in top] == order[:3]
+
+
+def test_every_search_is_recorded_and_no_image_is_kept(search: SiteSearch) -> None:
+    image = encode_jpeg(synthetic.query_crop(0))
+    request = SearchRequest(2, ["cam2"], (), "2026-03-01T08:00:00Z", None, False, "a lost child")
+    answer = search.search_image(image, request)
+    followed = search.search_tracklet(answer.matches[0].tracklet_id, SearchRequest(top_k=1))
+    path = database_path(Workspace(search.site))
+    first, second = GalleryRepository(open_database(path)).searches()
+    assert (first.query_id, first.who, first.site, first.purpose) == (answer.query_id, "local", "toy", "a lost child")
+    assert first.model_version == answer.model_version
+    assert first.query_image_sha256 == hashlib.sha256(image).hexdigest()
+    assert json.loads(first.result) == [match.tracklet_id for match in answer.matches]
+    assert json.loads(first.filters) == {
+        "cameras": ["cam2"], "exclude_cameras": [], "since": "2026-03-01T08:00:00Z", "until": None,
+        "top_k": 2, "rerank": False,
+    }  # fmt: skip
+    assert abs(first.searched_at / 1e6 - datetime.now(UTC).timestamp()) < 300
+    assert second.query_tracklet_id == answer.matches[0].tracklet_id
+    assert second.query_image_sha256 is None
+    assert json.loads(second.result) == [match.tracklet_id for match in followed.matches]
+    search.close()
+    for file in Workspace(search.site).gallery.rglob("*"):
+        assert not file.is_file() or image not in file.read_bytes()
+
+
+def test_a_search_that_cannot_be_recorded_shows_nothing(search: SiteSearch, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(GalleryRepository, "add_search", broken)
+    with pytest.raises(OSError, match="disk full"):
+        search.search_image(encode_jpeg(synthetic.query_crop(0)), SearchRequest())
+
+
+def test_a_running_search_takes_up_new_and_removed_shards(search: SiteSearch) -> None:
+    before = search.refresh()
+    assert search.refresh() is before
+    workspace = Workspace(search.site)
+    folder = synthetic.add_shard(workspace, 1, synthetic.walks_of(1, 2), sha256=synthetic.pseudo_sha256("new"))
+    build_gallery(search.site, threads=1, quiet=True)
+    answer = search.search_image(encode_jpeg(synthetic.query_crop(0)), SearchRequest(top_k=50))
+    assert len(answer.matches) == 15
+    shutil.rmtree(folder)
+    build_gallery(search.site, threads=1, quiet=True)
+    answer = search.search_image(encode_jpeg(synthetic.query_crop(0)), SearchRequest(top_k=50))
+    assert len(answer.matches) == 13
+
+
+def test_a_promoted_model_is_used_once_it_has_indexed_the_site(search: SiteSearch) -> None:
+    query = encode_jpeg(synthetic.query_crop(0))
+    old = search.search_image(query, SearchRequest()).model_version
+    new = synthetic.add_model(search.site, seed=2).version
+    assert new != old
+    meanwhile = search.search_image(query, SearchRequest())
+    assert meanwhile.model_version == old
+    assert meanwhile.notice is not None
+    assert new in meanwhile.notice
+    assert "gallery_service index" in meanwhile.notice
+    build_gallery(search.site, threads=1, quiet=True)
+    after = search.search_image(query, SearchRequest(top_k=50))
+    assert (after.model_version, after.notice) == (new, None)
+    vectors, _ = truth(search.site)
+    bundle = ModelStore(Workspace(search.site).models).current()
+    assert bundle is not None
+    embedded = Embedder(bundle, threads=1).embed([synthetic.query_crop(0)])[0]
+    best = max(float(vector @ embedded) for vector in vectors.values())
+    assert after.matches[0].score == pytest.approx(best, abs=0.01)
+    ModelStore(Workspace(search.site).models).rollback()
+    assert search.search_image(query, SearchRequest()).model_version == old
+
+
+def test_a_segment_damaged_under_a_running_service_does_not_stop_it(
+    search: SiteSearch, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = search.refresh()
+    workspace = Workspace(search.site)
+    repository = GalleryRepository(open_database(database_path(workspace)))
+    segment = next(workspace.gallery.rglob("*.safetensors"))
+    segment.write_bytes(segment.read_bytes()[:-9])
+    repository.complete(before.bundle.version, 1)  # moves the generation, as an index run does
+    assert search.refresh() is before
+    assert "damaged" in caplog.text
+    build_gallery(search.site, threads=1, quiet=True)
+    assert search.refresh() is not before
+
+
+def test_a_changed_site_yaml_holds_at_once(search: SiteSearch) -> None:
+    query = encode_jpeg(synthetic.query_crop(0))
+    clips = [match.clip_url for match in search.search_image(query, SearchRequest(top_k=50)).matches]
+    # The shard whose recording is gone has none.
+    assert clips.count(None) == 3
+    content = yaml.safe_load(search.site.file.read_text())
+    content["clips"]["enabled"] = False
+    search.site.file.write_text(yaml.safe_dump(content))
+    matches = search.search_image(query, SearchRequest(top_k=50)).matches
+    assert all(match.clip_url is None for match in matches)
+    with pytest.raises(NotFound, match="clips are off"):
+        search.clip(matches[0].tracklet_id)
+    search.site.file.write_text("not a site")
+    assert search.search_image(query, SearchRequest()).matches
+
+
+def test_a_replaced_recording_has_no_clips(search: SiteSearch) -> None:
+    for path in search.site.folder.glob("recordings/*/*.mp4"):
+        synthetic.write_recording(path, 1, [], seconds=2)
+    matches = search.search_image(encode_jpeg(synthetic.query_crop(0)), SearchRequest(top_k=50)).matches
+    assert all(match.clip_url is None for match in matches)
+    with pytest.raises(NotFound, match="recording"):
+        search.clip(matches[0].tracklet_id)
+
+
+def test_a_site_with_one_camera_says_so(tmp_path: Path, built_site: Path) -> None:
+    site = synthetic.write_site(tmp_path / "lone", cameras=1, name="lone")
+    synthetic.add_shard(Workspace(site), 1, synthetic.walks_of(1, 2), sha256=synthetic.pseudo_sha256("x"))
+    shutil.copytree(built_site / "models", Workspace(site).models)
+    build_gallery(site, threads=1, quiet=True)
+    search = SiteSearch(site, SETTINGS)
+    answer = search.search_image(encode_jpeg(synthetic.query_crop(0)), SearchRequest())
+    assert len(answer.matches) == 2
+    assert answer.notice is not None
+    assert "at least two" in answer.notice
+    search.close()
+
+
+def test_the_crop_is_the_best_one_as_it_was_stored(found: SiteSearch) -> None:
+    for shard in list_shards(Workspace(found.site)):
+        crops = shard.crops().to_pylist()
+        for tracklet_id in {crop["tracklet_id"] for crop in crops}:
+            best = max((c for c in crops if c["tracklet_id"] == tracklet_id), key=lambda crop: crop["quality"])
+            assert found.crop(tracklet_id) == shard.read_jpeg(best["offset"], best["length"])
+
+
+def test_an_erased_crop_is_gone_before_the_index_runs_again(search: SiteSearch) -> None:
+    match = search.search_image(encode_jpeg(synthetic.query_crop(0)), SearchRequest()).matches[0]
+    shutil.rmtree(Workspace(search.site).shards / match.camera_id)
+    with pytest.raises(NotFound, match="gone"):
+        search.crop(match.tracklet_id)
+
+
+@pytest.mark.parametrize("tracklet_id", ["", "cam1", "cam1/x/1", "../../site.yaml", "cam1/../../site.yaml", "a" * 9999])
+def test_an_unknown_tracklet_is_an_error(found: SiteSearch, tracklet_id: str) -> None:
+    for ask in (found.crop, found.clip, lambda name: found.search_tracklet(name, SearchRequest())):
+        with pytest.raises(NotFound, match="no tracklet"):
+            ask(tracklet_id)
+
+
+@pytest.mark.parametrize("top_k", [0, -1, 201])
+def test_top_k_has_bounds(found: SiteSearch, top_k: int) -> None:
+    with pytest.raises(BadQuery, match="1 to 200"):
+        found.search_image(encode_jpeg(synthetic.query_crop(0)), SearchRequest(top_k=top_k))
+
+
+def test_what_is_no_image_is_refused_and_not_recorded(search: SiteSearch) -> None:
+    for data in (b"", b"GIF89a" + bytes(100), encode_jpeg(synthetic.query_crop(0))[:200]):
+        with pytest.raises(ImageError, match="uploaded image"):
+            search.search_image(data, SearchRequest())
+    search.refresh()
+    assert GalleryRepository(open_database(database_path(Workspace(search.site)))).searches() == []
+
+
+def test_a_site_that_was_not_indexed_names_the_command(site: SiteConfig) -> None:
+    search = SiteSearch(site, SETTINGS)
+    with pytest.raises(NotIndexed, match="gallery_service index toy"):
+        search.refresh()
+    assert search.summary().model_version is None
+    build_gallery(load_site(str(site.folder)), threads=1, quiet=True)
+    assert search.summary().tracklets == 13
+    search.close()
+
+
+def test_info_counts_what_is_there(found: SiteSearch) -> None:
+    info = found.info()
+    assert [(c.camera_id, c.tracklets, c.crops) for c in info.cameras] == [("cam1", 5, 20), ("cam2", 8, 32)]
+    assert (info.tracklets, info.crops, info.timezone, info.clips) == (13, 52, "Europe/Berlin", True)
+    assert info.first_seen == "2026-03-01T08:10:00.500000Z"
+    assert info.last_seen == "2026-03-01T08:20:10.600000Z"

@@ -67,7 +67,9 @@ class SameOrigin:
         if scope["type"] == "http" and scope["method"] not in _SAFE_METHODS:
             headers = Headers(scope=scope)
             if not _is_own(headers, scope["scheme"]):
-                await refuse(receive, send, 403, "requests from pages of other sites are refused; use this service's own page")
+                await refuse(
+                    receive, send, 403, "requests from pages of other sites are refused; use this service's own page"
+                )
                 return
         await self._app(scope, receive, send)
 

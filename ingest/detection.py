@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -48,7 +49,7 @@ class Detections:
 class Detector(Protocol):
     """Finds people in the frames of one video after the other.
 
-    `detect` is called with the looked-at frames of a video in order, after `reset`; a detector may keep what it saw of
+    `detect` is called with the looked-at frames of a video in order, after `begin`; a detector may keep what it saw of
     this video (a background model), never of an earlier one. Making one must be cheap: weights are loaded at the first
     `detect`. The same frames must give the same detections.
     """
@@ -62,8 +63,13 @@ class Detector(Protocol):
         """Changes exactly when the same frames might give other detections (weights, settings, method)."""
         ...
 
-    def reset(self) -> None:
-        """Forget the previous video."""
+    def begin(self, preview: Iterable[NDArray[np.uint8]]) -> None:
+        """Forget the previous video and prepare for the next.
+
+        Args:
+            preview: its looked-at frames from the first on, for a detector that has to get to know the place; they are
+                decoded only as far as they are asked for, and given to `detect` again.
+        """
         ...
 
     def detect(self, frame: NDArray[np.uint8]) -> Detections:

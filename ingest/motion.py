@@ -2,7 +2,8 @@
 
 A pixel is looked at when it differs from the learned background (`ingest.background`). Differing pixels form blobs; a
 blob of a person's size and shape is a person. How tall a person is where they stand is learned from those who walk
-alone (`ingest.stature`), and then tells a group from a person and a fragment from both. A group is explained by people
+alone (`ingest.stature`) in a first pass over the recording's beginning, and then tells a group from a person and a
+fragment from both. A group is explained by people
 placed one after the other, each where most of what is still unexplained lies: first those who were followed up to
 here, then heads and feet that stick out of the group's outline.
 
@@ -12,7 +13,9 @@ crowd is found in part only. Cameras that pan, or light that flickers, need a tr
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import cv2
 import numpy as np
@@ -25,8 +28,9 @@ from ingest.stature import Stature
 Image = NDArray[np.uint8]
 Mask = NDArray[np.uint8]
 
-METHOD = "motion-2"  # part of the fingerprint: raise it whenever the same frames give other detections
+METHOD = "motion-3"  # part of the fingerprint: raise it whenever the same frames give other detections
 _LONG_SIDE = 480  # the picture is looked at no larger than this
+_PREVIEW = 600  # frames of the first pass: a minute at 10 per second
 _FIRST_FRAMES = 2  # no background is known before
 _SMALLEST = 16  # height of a blob in pixels of the small picture
 _USUAL_WIDTH = 0.38  # of the height
@@ -133,16 +137,26 @@ class MotionDetector:
     name = "motion"
 
     def __init__(self) -> None:
-        self.reset()
+        self._start_again()
 
     def fingerprint(self) -> str:
         """Names the method and its version; there are no settings and no weights."""
         return METHOD
 
-    def reset(self) -> None:
-        """Forget the previous video: background, sizes, people."""
+    def begin(self, preview: Iterable[NDArray[np.uint8]]) -> None:
+        """Forget the previous video, and learn from the beginning of the next one how tall people are in it.
+
+        Without that, groups and fragments are taken for persons until enough people have walked alone. Only the sizes
+        are kept: a background of later than the first frame might show somebody who stands there by then.
+        """
+        self._start_again()
+        for frame in islice(preview, _PREVIEW):
+            self.detect(frame)
+        self._start_again(self._stature)
+
+    def _start_again(self, stature: Stature | None = None) -> None:
         self._background = Background()
-        self._stature = Stature()
+        self._stature = stature or Stature()
         self._followed: list[_Followed] = []
         self._previous: Image | None = None
         self._chaos = 0
@@ -154,7 +168,7 @@ class MotionDetector:
         small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA) if scale > 1 else frame
         small = cv2.GaussianBlur(small, (3, 3), 0)
         if self._previous is not None and self._previous.shape != small.shape:
-            self.reset()
+            self._start_again()
         different, certain = self._background.compare(small)
         previous, self._previous = self._previous, small
         if previous is None or self._background.learned_frames <= _FIRST_FRAMES:
@@ -164,7 +178,7 @@ class MotionDetector:
             # Another picture altogether: lights switched, camera moved. Start again if it stays.
             self._chaos += 1
             if self._chaos >= 3:
-                self.reset()
+                self._start_again()
             return Detections.none()
         self._chaos = 0
         moving = (cv2.absdiff(small, previous).max(axis=2) > 14).astype(np.uint8)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -161,10 +162,21 @@ def ingest_recording(
         judge = Judge(load_ground_truth(job.ground_truth), str(job.ground_truth_sha256))
     if detector is None:
         detector = make_detector(job.detector, job.site_folder)
-    detector.reset()
+    with contextlib.closing(_preview(job, threads)) as preview:
+        detector.begin(preview)
     with VideoReader(job.path, threads=threads) as reader:
         work = _Work(job, reader, detector, judge, progress)
         return work.run()
+
+
+def _preview(job: RecordingJob, threads: int) -> Generator[NDArray[np.uint8]]:
+    """What the detector is going to be shown, decoded as it is asked for."""
+    sampler = FrameSampler(job.detector.fps)
+    with VideoReader(job.path, threads=threads) as reader:
+        mask = _mask_px(job.camera.mask, reader)
+        for frame in reader.frames():
+            if sampler.wants(frame.pts_s):
+                yield _masked(frame, mask)
 
 
 class _Work:
@@ -184,7 +196,7 @@ class _Work:
         self.fps = min(job.detector.fps, reader.info.fps)
         self.tracker = Tracker(self.fps, job.min_score)
         self.size = (reader.info.width, reader.info.height)
-        self.mask = _polygons_px(job.camera.mask, self.size)
+        self.mask = _mask_px(job.camera.mask, reader)
         self.open: dict[int, OpenTracklet] = {}
         self.identities: dict[str, dict[str, Any]] = {}
         self.rejected_detections: Counter[str] = Counter()
@@ -212,9 +224,7 @@ class _Work:
         return summary
 
     def _look_at(self, frame: Frame) -> None:
-        image = frame.image
-        if self.mask:
-            cv2.fillPoly(image, self.mask, (0, 0, 0))
+        image = _masked(frame, self.mask)
         self.looked_at += 1
         found = self._usable(self.detector.detect(image), frame.pts_s)
         sure = found.scores >= self.job.min_score
@@ -331,8 +341,17 @@ def ground_truth_hash(path: Path | None) -> str | None:
     return sha256_file(path)
 
 
-def _polygons_px(mask: list[site.Polygon], size: tuple[int, int]) -> list[NDArray[np.int32]]:
-    return [np.round(np.asarray(polygon) * np.asarray(size)).astype(np.int32).reshape(-1, 1, 2) for polygon in mask]
+def _mask_px(mask: list[site.Polygon], reader: VideoReader) -> list[NDArray[np.int32]]:
+    size = np.asarray([reader.info.width, reader.info.height])
+    return [np.round(np.asarray(polygon) * size).astype(np.int32).reshape(-1, 1, 2) for polygon in mask]
+
+
+def _masked(frame: Frame, mask: list[NDArray[np.int32]]) -> NDArray[np.uint8]:
+    """The picture, black where the site wants nothing seen."""
+    image = frame.image
+    if mask:
+        cv2.fillPoly(image, mask, (0, 0, 0))
+    return image
 
 
 def _cut(image: NDArray[np.uint8], box: NDArray[np.float32]) -> NDArray[np.uint8]:

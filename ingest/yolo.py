@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class YoloDetector:
         """Content of the weights and the settings of this file."""
         return f"yolo-1:{self._sha256}:{self._image_size}:{LOWEST_SCORE}:{NMS_IOU}"
 
-    def reset(self) -> None:
+    def begin(self, preview: Iterable[NDArray[np.uint8]]) -> None:
         """Nothing is kept between frames."""
 
     def detect(self, frame: NDArray[np.uint8]) -> Detections:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -106,13 +106,13 @@ class BlueDetector:
 
     def __init__(self, score: float = 0.9) -> None:
         self.score = score
-        self.resets = 0
+        self.begun = 0
 
     def fingerprint(self) -> str:
         return f"blue-{self.score}"
 
-    def reset(self) -> None:
-        self.resets += 1
+    def begin(self, preview: Iterable[NDArray[np.uint8]]) -> None:
+        self.begun += 1
 
     def detect(self, frame: NDArray[np.uint8]) -> Detections:
         blue = ((frame[..., 0] > 180) & (frame[..., 1] < 110) & (frame[..., 2] < 110)).astype(np.uint8)

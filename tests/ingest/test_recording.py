@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tarfile
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from ingest.detection import Detections
 from ingest.erasures import Erasure
@@ -214,7 +216,7 @@ def test_a_recording_that_is_still_written_is_left_for_later(tmp_path: Path) -> 
     job = make_job(path, tmp_path / "s")
 
     class Meanwhile(BlueDetector):
-        def reset(self) -> None:
+        def begin(self, preview: Iterable[NDArray[np.uint8]]) -> None:
             with path.open("ab") as file:
                 file.write(b"more")
 
@@ -222,7 +224,7 @@ def test_a_recording_that_is_still_written_is_left_for_later(tmp_path: Path) -> 
         ingest_recording(job, detector=Meanwhile())
 
 
-def test_a_detector_is_reset_for_every_recording_and_odd_boxes_do_no_harm(walk: Path, tmp_path: Path) -> None:
+def test_a_detector_begins_anew_with_every_recording_and_odd_boxes_do_no_harm(walk: Path, tmp_path: Path) -> None:
     class Odd(BlueDetector):
         def detect(self, frame):  # type: ignore[no-untyped-def]
             found = super().detect(frame)
@@ -234,12 +236,34 @@ def test_a_detector_is_reset_for_every_recording_and_odd_boxes_do_no_harm(walk: 
 
     detector = Odd()
     ingest_recording(make_job(walk, tmp_path / "s"), detector=detector)
-    assert detector.resets == 1
+    assert detector.begun == 1
     loaded = load_crops([open_shard(tmp_path / "s")])
     assert (loaded.boxes >= 0).all()
     assert (loaded.boxes[:, [0, 2]] <= WIDTH).all()
     for i in range(len(loaded)):
         loaded.image(i)
+
+
+def test_the_preview_is_what_the_detector_is_then_shown(two_walks: Path, tmp_path: Path) -> None:
+    class Curious(BlueDetector):
+        def __init__(self) -> None:
+            super().__init__()
+            self.previewed: list[NDArray[np.uint8]] = []
+            self.shown: list[NDArray[np.uint8]] = []
+
+        def begin(self, preview: Iterable[NDArray[np.uint8]]) -> None:
+            self.previewed = list(preview)
+
+        def detect(self, frame: NDArray[np.uint8]) -> Detections:
+            self.shown.append(frame.copy())
+            return super().detect(frame)
+
+    detector = Curious()
+    camera = Camera.model_validate({"id": "cam1", "videos": ["x"], "mask": [[[0, 0.5], [1, 0.5], [1, 1], [0, 1]]]})
+    ingest_recording(make_job(two_walks, tmp_path / "s", camera=camera), detector=detector)
+    assert len(detector.previewed) == len(detector.shown) == 60
+    assert all(np.array_equal(a, b) for a, b in zip(detector.previewed, detector.shown, strict=True))
+    assert not detector.shown[30][HEIGHT // 2 + 1 :].any()
 
 
 def test_memory_does_not_grow_with_the_length_of_a_tracklet(tmp_path: Path) -> None:

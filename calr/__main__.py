@@ -112,6 +112,44 @@ def evaluate(
         emit(found, as_json)
 
 
+@app.command()
+def benchmark(
+    dataset: Annotated[str, typer.Argument(help="market1501, dukemtmc, msmt17, veri776 or personx")],
+    root: Annotated[Path, typer.Option(help="folder of the data set")],
+    init: Annotated[str, typer.Option(help="start weights: a safetensors file or a published name")],
+    row: Annotated[str, typer.Option(help="which parts of the method; an unknown name lists them")] = "full",
+    profile: Annotated[str, typer.Option(help="training profile")] = "cpu-bench",
+    arch: Annotated[str, typer.Option(help="architecture")] = "osnet_x0_25",
+    seed: Annotated[int, typer.Option(help="of every random choice")] = 1,
+    out: Annotated[Path, typer.Option(help="where runs lie; a stopped one goes on from there")] = Path(
+        "build/benchmarks"
+    ),
+    record: Annotated[Path, typer.Option(help="JSON lines file the result is appended to")] = Path(
+        "docs/accuracy.jsonl"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Train on a benchmark without its labels and score the last epoch. Resumable."""
+    from calr.benchmark import Question, run_benchmark
+    from calr.precision import best_precision, leave_one_core
+    from calr.train import progress
+
+    with errors_for_people():
+        question = Question(dataset, row, profile, arch, init, seed)
+        question.settings()
+        leave_one_core()
+        with progress(f"{dataset}, {row}") as step:
+            line = run_benchmark(question, root, out, best_precision(), step)
+        if line.pop("new"):
+            record.parent.mkdir(parents=True, exist_ok=True)
+            with record.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        else:
+            say("answered before: nothing to do")
+        say(f"mAP {line['mAP']:.4f}  rank-1 {line['rank1']:.4f}  in {line['seconds'] / 60:.1f} min of training")
+        emit(line, as_json)
+
+
 def emit(content: dict[str, Any], as_json: bool) -> None:
     if as_json:
         json.dump(content, sys.stdout, indent=1, sort_keys=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from calr.datasets import DATASETS, DatasetError, Split
+from calr.datasets import Split, load_benchmark
 from calr.metrics import evaluate_ranking, same_identity_same_camera_excluded
 
 if TYPE_CHECKING:
@@ -27,10 +27,8 @@ def evaluate_bundle(dataset: str, root: Path, model: Path) -> dict[str, float | 
     from models.bundle import load_bundle
     from models.embedder import Embedder
 
-    if dataset not in DATASETS:
-        raise DatasetError(f"unknown data set '{dataset}': known are {', '.join(sorted(DATASETS))}")
+    parts = load_benchmark(dataset, root)
     embedder = Embedder(load_bundle(model))
-    parts = DATASETS[dataset](root)
     query = embed_split(embedder, parts.query, "query")
     gallery = embed_split(embedder, parts.gallery, "gallery")
     positive, valid = same_identity_same_camera_excluded(

@@ -34,7 +34,7 @@ from calr.neighbour_graph import (
 from calr.pairwise_agreement import pairwise_agreement
 from calr.precision import Precision
 from calr.profiles import CameraBalancedNeighbours, NearestNeighbours, Profile
-from calr.refinement import discard_share, node_scores, refine
+from calr.refinement import camera_pivots, discard_share, node_scores, published_pivots, refine
 from calr.sampler import BalancedBatches
 from calr.silhouette import silhouette
 from calr.training_loop import (
@@ -217,13 +217,18 @@ class InterCamera:
         record |= {"graph": graph.chosen, "links": len(graph.links)}
         if profile.refinement is not None and self.local is not None:
             share = discard_share(self.epoch, profile.refinement.start, profile.refinement.full_at)
-            refined = refine(found, self.local, data.node_camera, node_scores(graph.links), graph.features, share)
+            scores = node_scores(graph.links)
+            if profile.refinement.pivots == "published":
+                pivots = published_pivots(found, scores)
+            else:
+                pivots = camera_pivots(found, data.node_camera, scores)
+            refined = refine(found, self.local, data.node_camera, pivots, graph.features, share)
             labels["refined"] = refined.labels
             crops = data.crops_per_node
             clustered = max(int(crops[found >= 0].sum()), 1)
             record |= {
                 "share": share,
-                "pivots": len(refined.pivots),
+                "pivots": len(pivots),
                 "doubted": float(crops[refined.doubted].sum() / clustered),
                 "discarded": float(crops[refined.discarded].sum() / clustered),
             }

@@ -4,8 +4,8 @@ A node's score tells how dense its neighbourhood is; nodes scoring above the mea
 (global cluster, camera) the best information node is the **pivot**; members of the same global cluster and camera that
 are not in the pivot's local cluster are another person as seen by that camera, and are discarded for this epoch.
 
-The published code takes one pivot per global cluster, and of the information nodes the last in index order; one pivot
-per camera, the best, is what the idea asks for (design.md section 7).
+The published code takes one pivot per global cluster, and of the information nodes the last in index order
+(`published_pivots`, for comparison); one pivot per camera, the best, is what the idea asks for (`camera_pivots`).
 """
 
 from dataclasses import dataclass
@@ -18,11 +18,10 @@ from calr.neighbour_graph import Links
 
 @dataclass(frozen=True)
 class Refined:
-    """labels: (M,) global labels with -1 for what was discarded; pivots: (Q,) node indices; doubted: (M,) bool, outside
-    their pivot's local cluster; discarded: (M,) bool, the part of `doubted` that the schedule lets go."""
+    """labels: (M,) global labels with -1 for what was discarded; doubted: (M,) bool, outside their pivot's local
+    cluster; discarded: (M,) bool, the part of `doubted` that the schedule lets go."""
 
     labels: NDArray[np.int64]
-    pivots: NDArray[np.int64]
     doubted: NDArray[np.bool_]
     discarded: NDArray[np.bool_]
 
@@ -37,7 +36,9 @@ def node_scores(links: Links) -> NDArray[np.float64]:
     return scores
 
 
-def find_pivots(labels: NDArray[np.int64], camera: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.int64]:
+def camera_pivots(
+    labels: NDArray[np.int64], camera: NDArray[np.int64], scores: NDArray[np.float64]
+) -> NDArray[np.int64]:
     """The best-scoring information node of every (global cluster, camera) that has one; the first of equals.
 
     labels (M,) with -1 for no cluster, camera (M,), scores (M,) -> (Q,) node indices, sorted by (cluster, camera).
@@ -52,6 +53,19 @@ def find_pivots(labels: NDArray[np.int64], camera: NDArray[np.int64], scores: ND
     return order[first]
 
 
+def published_pivots(labels: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.int64]:
+    """What the published code takes: of every global cluster's information nodes the last in index order.
+
+    labels (M,) with -1 for no cluster, scores (M,) -> (Q,) node indices, sorted by cluster.
+    """
+    if not len(scores):
+        return np.zeros(0, dtype=np.int64)
+    informed = np.flatnonzero((labels >= 0) & (scores > scores.mean()))
+    last = np.full(int(labels.max(initial=-1)) + 1, -1, dtype=np.int64)
+    np.maximum.at(last, labels[informed], informed)
+    return last[last >= 0]
+
+
 def discard_share(epoch: int, start: float, full_at: int) -> float:
     """Self-paced schedule: share of the doubted nodes that is discarded in epoch e (from 0).
 
@@ -64,7 +78,7 @@ def refine(
     labels: NDArray[np.int64],
     local: NDArray[np.int64],
     camera: NDArray[np.int64],
-    scores: NDArray[np.float64],
+    pivots: NDArray[np.int64],
     features: NDArray[np.float32],
     share: float = 1.0,
 ) -> Refined:
@@ -74,14 +88,13 @@ def refine(
         labels: (M,) global cluster of each node, -1 = none.
         local: (M,) local cluster of each node, no label in two cameras.
         camera: (M,).
-        scores: (M,) from `node_scores`.
+        pivots: (Q,) nodes, at most one in a (global cluster, camera).
         features: (M, D) L2-normalised; of the doubted nodes those farthest from their pivot go first.
         share: part of the doubted nodes to discard, in [0, 1] (rounded up).
 
     Returns:
         The refined labels, with what was doubted and discarded.
     """
-    pivots = find_pivots(labels, camera, scores)
     doubted = np.zeros(len(labels), dtype=bool)
     discarded = np.zeros(len(labels), dtype=bool)
     if len(pivots):
@@ -100,4 +113,4 @@ def refine(
         closeness = (features[candidates] * features[pivot[candidates]]).sum(1)
         count = int(np.ceil(share * len(candidates) - 1e-9))
         discarded[candidates[np.argsort(closeness, kind="stable")[:count]]] = True
-    return Refined(np.where(discarded, -1, labels), pivots, doubted, discarded)
+    return Refined(np.where(discarded, -1, labels), doubted, discarded)

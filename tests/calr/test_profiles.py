@@ -6,7 +6,7 @@ from calr.profiles import PROFILES, Stage, find_profile
 
 
 def test_every_profile_is_named_after_its_key_and_can_be_recorded() -> None:
-    assert {"cpu-quick", "cpu-tiny", "gpu-paper", "gpu-baseline"} <= set(PROFILES)
+    assert {"cpu-quick", "cpu-tiny", "cpu-bench", "gpu-paper"} <= set(PROFILES)
     records = set()
     for name, profile in PROFILES.items():
         assert profile.name == name == find_profile(name).name

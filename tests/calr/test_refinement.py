@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from calr.neighbour_graph import Links
-from calr.refinement import discard_share, find_pivots, node_scores, refine
+from calr.refinement import camera_pivots, discard_share, node_scores, published_pivots, refine
 
 
 def _random_case(
@@ -32,8 +32,7 @@ def _scores_plain(links: Links) -> list[float]:
     return scores
 
 
-def _refine_plain(links, labels, local, camera, features, share):
-    scores = _scores_plain(links)
+def _camera_pivots_plain(labels, camera, scores):
     mean = sum(scores) / len(scores)
     pivots = {}
     for i in range(len(labels)):
@@ -41,6 +40,20 @@ def _refine_plain(links, labels, local, camera, features, share):
         better = place not in pivots or scores[i] > scores[pivots[place]]
         if labels[i] >= 0 and scores[i] > mean and better:
             pivots[place] = i
+    return pivots
+
+
+def _published_pivots_plain(labels, camera, scores):
+    mean = sum(scores) / len(scores)
+    pivots = {}
+    for cluster in sorted(set(labels) - {-1}):
+        informed = [i for i in range(len(labels)) if labels[i] == cluster and scores[i] > mean]
+        if informed:
+            pivots[cluster, camera[informed[-1]]] = informed[-1]
+    return pivots
+
+
+def _refine_plain(pivots, labels, local, camera, features, share):
     doubted = [
         (float(features[i] @ features[pivots[labels[i], camera[i]]]), i)
         for i in range(len(labels))
@@ -50,26 +63,35 @@ def _refine_plain(links, labels, local, camera, features, share):
     out = list(labels)
     for i in gone:
         out[i] = -1
-    return out, sorted(pivots.values()), sorted(i for _, i in doubted)
+    return out, sorted(i for _, i in doubted)
 
 
+@pytest.mark.parametrize("kind", ["camera", "published"])
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
 @pytest.mark.parametrize(("nodes", "clusters", "cameras"), [(1, 1, 1), (6, 2, 2), (30, 4, 3), (80, 7, 5)])
-def test_refine_does_what_the_plain_reference_does(nodes: int, clusters: int, cameras: int, share: float) -> None:
+def test_refine_does_what_the_plain_reference_does(
+    nodes: int, clusters: int, cameras: int, share: float, kind: str
+) -> None:
     for seed in range(5):
         links, labels, camera, local, features = _random_case(seed, nodes, clusters, cameras)
         scores = node_scores(links)
         np.testing.assert_allclose(scores, _scores_plain(links), rtol=1e-6)
-        got = refine(labels, local, camera, scores, features, share)
-        wanted, pivots, doubted = _refine_plain(links, labels, local, camera, features, share)
+        if kind == "camera":
+            pivots = camera_pivots(labels, camera, scores)
+            expected = _camera_pivots_plain(labels, camera, scores)
+        else:
+            pivots = published_pivots(labels, scores)
+            expected = _published_pivots_plain(labels, camera, scores)
+        assert sorted(pivots.tolist()) == sorted(expected.values())
+        got = refine(labels, local, camera, pivots, features, share)
+        wanted, doubted = _refine_plain(expected, labels, local, camera, features, share)
         assert got.labels.tolist() == wanted
-        assert sorted(got.pivots.tolist()) == pivots
         assert np.flatnonzero(got.doubted).tolist() == doubted
 
 
 def test_the_best_information_node_is_the_pivot_not_the_last() -> None:
     scores = np.array([1.0, 9.0, 5.0, 5.0, 0.1, 0.1, 0.1])
-    pivots = find_pivots(np.zeros(7, dtype=np.int64), np.array([0, 0, 0, 1, 1, 2, 2]), scores)
+    pivots = camera_pivots(np.zeros(7, dtype=np.int64), np.array([0, 0, 0, 1, 1, 2, 2]), scores)
     assert pivots.tolist() == [1, 3]  # camera 2 has no information node
 
 
@@ -78,13 +100,9 @@ def test_a_merge_of_two_people_is_undone_by_the_local_clusters() -> None:
     links = Links(
         np.array([0, 1, 0, 1, 2, 3, 3]), np.array([1, 0, 3, 3, 0, 0, 1]), np.full(7, 0.8, dtype=np.float32), 4
     )
-    refined = refine(
-        np.zeros(4, dtype=np.int64),
-        np.array([0, 0, 1, 2]),
-        np.array([0, 0, 0, 1]),
-        node_scores(links),
-        np.eye(4, dtype=np.float32),
-    )
+    labels, camera = np.zeros(4, dtype=np.int64), np.array([0, 0, 0, 1])
+    pivots = camera_pivots(labels, camera, node_scores(links))
+    refined = refine(labels, np.array([0, 0, 1, 2]), camera, pivots, np.eye(4, dtype=np.float32))
     assert refined.labels.tolist() == [0, 0, -1, 0]
 
 
@@ -98,6 +116,8 @@ def test_no_links_no_pivots() -> None:
     empty = np.zeros(0, dtype=np.int64)
     scores = node_scores(Links(empty, empty, np.zeros(0, dtype=np.float32), 3))
     labels = np.array([0, 0, -1])
-    refined = refine(labels, np.array([0, 1, 2]), np.zeros(3, dtype=np.int64), scores, np.eye(3, dtype=np.float32))
-    assert refined.labels.tolist() == labels.tolist()
-    assert len(refined.pivots) == 0
+    camera = np.zeros(3, dtype=np.int64)
+    for pivots in (camera_pivots(labels, camera, scores), published_pivots(labels, scores)):
+        assert len(pivots) == 0
+        refined = refine(labels, np.array([0, 1, 2]), camera, pivots, np.eye(3, dtype=np.float32))
+        assert refined.labels.tolist() == labels.tolist()

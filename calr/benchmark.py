@@ -1,0 +1,229 @@
+"""Train on a benchmark's images without its labels, and score the last epoch: one row of docs/accuracy.md.
+
+The labels of the training part are only used to report how good the clusters are; the test part only to score what
+came out. Resumable: the same command in the same folder goes on where it was stopped, and a finished one is not
+repeated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from calr.ablation import DIRECT, ROWS
+from calr.datasets import Benchmark, Split, load_benchmark
+from calr.metrics import evaluate_ranking, same_identity_same_camera_excluded
+from calr.profiles import Profile, find_profile
+from models.atomic import write_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from calr.intra_camera import Progress
+    from calr.precision import Precision
+    from calr.training_set import TrainingSet
+    from models.reid import ReidNet
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a row of the table asks.
+
+    Attributes:
+        dataset: name of the benchmark.
+        row: name of the row (`calr.ablation.ROWS`).
+        profile: name of the training profile the row changes.
+        arch: architecture.
+        weights: start weights: a path or a name, as `models.weights.load_weights` takes them.
+        seed: of every random choice.
+    """
+
+    dataset: str
+    row: str
+    profile: str
+    arch: str
+    weights: str
+    seed: int
+
+    def settings(self) -> Profile:
+        """The profile with the row's change.
+
+        Raises:
+            ValueError: unknown row or profile.
+        """
+        if self.row not in ROWS:
+            raise ValueError(f"unknown row '{self.row}'; known: {', '.join(ROWS)}")
+        return ROWS[self.row].change(find_profile(self.profile))
+
+    @property
+    def start(self) -> str:
+        """The start weights by their file's name: no path."""
+        return Path(self.weights.partition("#")[0]).name.removesuffix(".safetensors")
+
+    def command(self) -> str:
+        """What to type to have it answered again; the places of files are left to whoever types it."""
+        return (
+            f"python -m calr benchmark {self.dataset} --root {self.dataset.upper()} --row '{self.row}' "
+            f"--profile {self.profile} --arch {self.arch} --init {self.start}.safetensors --seed {self.seed}"
+        )
+
+    def identity(self) -> str:
+        """Changes whenever the answer might."""
+        settings = None if self.row == DIRECT else self.settings().as_json()
+        text = json.dumps([self.dataset, settings, self.arch, self.start, self.seed], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def run_benchmark(
+    question: Question,
+    root: Path,
+    folder: Path,
+    precision: Precision,
+    on_step: Progress = lambda what, done, total: None,
+) -> dict[str, Any]:
+    """Answer a question, or go on with answering it.
+
+    Args:
+        question: what to train, from what.
+        root: folder of the data set.
+        folder: runs lie in it, a folder each.
+        precision: device and number format of training; scoring is float32.
+        on_step: told about progress.
+
+    Returns:
+        A line for docs/accuracy.jsonl, plus "new": whether it was found just now.
+
+    Raises:
+        DatasetError, ValueError: no such data set, row, profile or weights.
+    """
+    run = (
+        folder
+        / f"{question.dataset}-{question.row.replace(',', '').replace(' ', '-')}-{question.seed}-{question.identity()}"
+    )
+    answer = run / "result.json"
+    if answer.is_file():
+        return {**json.loads(answer.read_text(encoding="utf-8")), "new": False}
+    parts = load_benchmark(question.dataset, root)
+    net, trained = _trained(question, parts, run, precision, on_step)
+    scores = score(net, parts, precision, on_step)
+    line = {
+        "row": question.row,
+        "start": question.start,
+        "seed": question.seed,
+        "dataset": question.dataset,
+        "profile": question.profile,
+        **scores,
+        **trained,
+        "device": device_name(precision),
+        "commit": _commit(),
+        "command": question.command(),
+    }
+    write_json(answer, line)
+    return {**line, "new": True}
+
+
+def _trained(
+    question: Question, parts: Benchmark, run: Path, precision: Precision, on_step: Progress
+) -> tuple[ReidNet, dict[str, Any]]:
+    from calr.training_run import run_training
+    from models.reid import build_reid
+    from models.weights import load_weights
+
+    def start() -> ReidNet:
+        net = build_reid(question.arch)
+        load_weights(net, question.weights)
+        return net
+
+    settings = question.settings()
+    run.mkdir(parents=True, exist_ok=True)
+    if question.row == DIRECT:
+        return start().to(precision.device), {"epochs": 0, "iterations": 0, "batch": 0, "seconds": 0.0}
+    data = training_set(parts, run, on_step)
+    result = run_training(start, data, settings, question.seed, precision, run, on_step=on_step)
+    write_json(run / "history.json", result.history)
+    return result.net.to(precision.device), {
+        "epochs": settings.inter.epochs,
+        "intra_epochs": 0 if settings.intra is None else settings.intra.epochs,
+        "iterations": settings.inter.iterations(len(data)),
+        "batch": settings.inter.batch,
+        "seconds": round(result.seconds, 1),
+        "last_epoch": {key: result.history[-1].get(key) for key in ("clusters", "global", "refined")},
+    }
+
+
+def training_set(parts: Benchmark, cache: Path, on_step: Progress) -> TrainingSet:
+    """The training part, decoded once, every image a node of its own."""
+    from calr.training_set import from_single_crops
+
+    names = sorted(set(parts.train.cameras.tolist()))
+    return from_single_crops(
+        _pixels(parts.train, parts.input_size, cache / "train.cache", on_step, "reading the training part"),
+        np.searchsorted(names, parts.train.cameras).astype(np.int64),
+        [str(name) for name in names],
+        parts.train.identities,
+    )
+
+
+def score(net: ReidNet, parts: Benchmark, precision: Precision, on_step: Progress) -> dict[str, Any]:
+    """mAP, rank1, rank5, rank10, queries and gallery of a network on the test part, by the protocol of `calr.metrics`,
+    in float32."""
+    from calr.features import extract
+    from calr.precision import Precision as Format
+
+    exact = Format(precision.device, bf16=False)
+
+    def features(split: Split, what: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+        images = _pixels(split, parts.input_size, None, on_step, f"reading {what}")
+        return extract(net, images, exact, on_step=lambda done, total: on_step(f"scoring {what}", done, total))
+
+    query, gallery = features(parts.query, "query"), features(parts.gallery, "gallery")
+    positive, valid = same_identity_same_camera_excluded(
+        parts.query.identities, parts.query.cameras, parts.gallery.identities, parts.gallery.cameras
+    )
+    return dict(evaluate_ranking(1.0 - query @ gallery.T, positive, valid).as_dict())
+
+
+def _pixels(
+    split: Split, size: tuple[int, int], cache: Path | None, on_step: Callable[[str, int, int], None], what: str
+) -> Tensor:
+    from calr.training_set import decode_crops
+    from models.images import decode_image
+
+    return decode_crops(
+        lambda i: decode_image(split.files[i].read_bytes(), what=str(split.files[i])),
+        len(split.files),
+        size,
+        cache,
+        lambda done, total: on_step(what, done, total),
+    )
+
+
+def device_name(precision: Precision) -> str:
+    """What it was computed on, for the table."""
+    import torch
+
+    kind = "bf16" if precision.bf16 else "float32"
+    if precision.device == "cuda":
+        return f"{torch.cuda.get_device_name()}, {kind}"
+    return f"{len(os.sched_getaffinity(0))} CPU cores, {kind}"
+
+
+def _commit() -> str:
+    """The checkout's commit, with "+" where it has changes; "unknown" outside a checkout."""
+    here = Path(__file__).resolve().parents[1]
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--", "*.py") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

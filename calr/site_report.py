@@ -162,8 +162,8 @@ def _detection(shards: list[Shard]) -> dict[str, float | int] | None:
     for truth in judged:
         for key in totals:
             totals[key] += truth["detection"][key]
-    if not judged:
-        return None
+    if not any(totals.values()):
+        return None  # no ground truth, or crops that were imported: nothing was detected there
     found, true = totals["tp"] + totals["fp"], totals["tp"] + totals["fn"]
     return {
         "precision": totals["tp"] / found if found else 0.0,

@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,16 +19,11 @@ from ingest.pipeline import IngestResult, ingest_site
 from ingest.site import load_site
 
 app = typer.Typer(
-    help="Turn a site's recordings into tracklets and person crops.",
+    help="Turn a site's recordings (or crops cut out elsewhere) into tracklets and person crops.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-
-@app.callback()
-def _commands() -> None:
-    """Keeps `run` a command of its own, though it is the only one."""
 
 
 @app.command()
@@ -56,6 +52,59 @@ def run(
         sys.stdout.write("\n")
     if result.refusals:
         raise typer.Exit(3 if result.status["counts"]["videos"] else 1)
+
+
+@app.command("import")
+def import_(
+    site: Annotated[str, typer.Argument(help="Name of a site, or its folder; made if it does not exist.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of person crops.")],
+    layout: Annotated[
+        str, typer.Option(help="folder-per-camera, market1501-names, mars-names, or csv (a crops.csv in the folder).")
+    ] = "folder-per-camera",
+    json_: Annotated[bool, typer.Option("--json", help="Print what was done as JSON on standard output.")] = False,
+) -> None:
+    """Take over crops that were cut out already, in place of recordings. The same folder again changes nothing."""
+    from ingest.crop_import import import_crops
+
+    console = Console(stderr=True)
+    try:
+        with _Bar.shown(console) as bar:
+
+            def step(done: int, total: int) -> None:
+                if done == 1:
+                    bar.begin("importing crops", total)
+                bar.advance_to(done)
+
+            imported = import_crops(site, folder, layout, step)
+    except (ValueError, OSError) as error:
+        console.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        console.print("stopped; run the same command again to go on", highlight=False)
+        raise typer.Exit(130) from None
+    table = Table(box=None, pad_edge=False)
+    table.add_column("camera")
+    for name in ("tracklets", "crops", "skipped"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for one in imported:
+        counts = one.shard.summary["counts"]
+        skipped = sum(one.skipped.values())
+        table.add_row(
+            one.shard.camera_id,
+            str(counts["tracklets"]),
+            str(counts["crops"]),
+            str(skipped),
+            "new" if one.new else "as before",
+        )
+    console.print(table)
+    if json_:
+        cameras = {
+            one.shard.camera_id: {**one.shard.summary["counts"], "skipped": one.skipped, "new": one.new}
+            for one in imported
+        }
+        json.dump({"schema": 1, "cameras": cameras}, sys.stdout, indent=1, sort_keys=True)
+        sys.stdout.write("\n")
 
 
 class _Bar:

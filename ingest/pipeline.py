@@ -230,7 +230,7 @@ class _Run:
         recordings: list[tuple[Camera, Recording]] = []
         for camera in self.site.cameras:
             found = camera_videos(camera)
-            if not found:
+            if camera.videos and not found:
                 patterns = ", ".join(video.path for video in camera.videos)
                 self._refuse(camera, patterns, f"camera '{camera.id}': no file matches {patterns}; correct 'videos'")
             if camera.ground_truth is not None and len(found) > 1:

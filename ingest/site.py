@@ -142,14 +142,14 @@ class Camera(_Strict):
 
     Attributes:
         id: its name in every table and folder.
-        videos: files or globs, relative to the site's folder.
+        videos: files or globs, relative to the site's folder; `[]` where crops are imported instead.
         time: where start times come from.
         mask: polygons, in fractions of the frame, blacked out before detection and before anything is stored.
         ground_truth: CSV of true boxes (frame, person_id, x1, y1, x2, y2, visibility), for judging only.
     """
 
     id: Annotated[str, AfterValidator(_camera_id)]
-    videos: list[Annotated[Video, BeforeValidator(_video)]] = Field(min_length=1)
+    videos: list[Annotated[Video, BeforeValidator(_video)]]
     time: CameraTime = Field(default_factory=lambda: CameraTime.model_validate({}))
     mask: list[Polygon] = Field(default_factory=list)
     ground_truth: str | None = None

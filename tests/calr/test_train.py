@@ -122,3 +122,27 @@ def test_start_weights_of_another_architecture_are_named(tmp_path: Path) -> None
     with pytest.raises(ValueError, match=r"start\.safetensors"):
         train_site(str(folder))
     assert not (folder / "status" / "train.json").exists()
+
+
+def test_a_site_can_be_trained_from_imported_crops_alone(tmp_path: Path) -> None:
+    import cv2
+    import numpy as np
+
+    from ingest.crop_import import import_crops
+
+    for camera in ("door", "yard"):
+        for person in range(6):
+            for number in range(5):
+                path = tmp_path / "crops" / camera / str(person) / f"{number}.jpg"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                colour = np.random.default_rng(person).integers(0, 200, 3)
+                noise = np.random.default_rng(number).integers(0, 40, (64, 32, 3))
+                cv2.imwrite(str(path), (colour + noise).astype(np.uint8))
+    site = tmp_path / "site"
+    import_crops(str(site), tmp_path / "crops", "folder-per-camera")
+    torch.manual_seed(3)
+    save_file(build_reid("osnet_x0_25").state_dict(), site / "start.safetensors")
+    content = yaml.safe_load((site / "site.yaml").read_text())
+    content["training"] = {"profile": "cpu-tiny", "init": "start.safetensors", "input_size": [64, 32]}
+    (site / "site.yaml").write_text(yaml.safe_dump(content))
+    assert train_site(str(site))["counts"] == {"crops": 60, "tracklets": 12, "cameras": 2}

@@ -49,7 +49,7 @@ def test_defaults() -> None:
         (camera(id=".."), "cameras[0].id: use 1 to 40"),
         (camera(id="a/b"), "cameras[0].id: use 1 to 40"),
         (camera(id=""), "cameras[0].id: use 1 to 40"),
-        (camera(videos=[]), "cameras[0].videos"),
+        (content(cameras=[{"id": "a"}]), "cameras[0].videos: is missing"),
         (camera(videos=[{"path": "x", "begin": 1}]), "cameras[0].videos[0].begin: is not a known key"),
         (camera(videos=[{"path": "x", "start": "2026-01-01T00:00:00"}]), "needs an offset"),
         (camera(videos=[{"path": "x", "start": 5}]), "RFC 3339"),

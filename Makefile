@@ -8,8 +8,10 @@ PORT        ?= 8000
 VENV        := .venv
 RUN         := $(VENV)/bin/python
 UV_VERSION  := 0.13.9
-# gpu where an NVIDIA driver answers, openvino on x86-64 Linux with an Intel CPU, cpu elsewhere. `make setup EXTRA=cpu` overrides.
-EXTRA       ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || { [ "$$(uname -sm)" = "Linux x86_64" ] && grep -q GenuineIntel /proc/cpuinfo && echo openvino || echo cpu; })
+# gpu where an NVIDIA driver answers, openvino on other x86-64 Linux (it serves AMD too), cpu elsewhere. `make setup EXTRA=cpu` overrides.
+EXTRA       ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || { [ "$$(uname -sm)" = "Linux x86_64" ] && echo openvino || echo cpu; })
+# Packages that overwrite each other's files: those of another extra go before this one's come.
+RIVALS      := onnxruntime onnxruntime-gpu onnxruntime-openvino faiss-cpu faiss-gpu
 READY       := $(VENV)/.ready-$(EXTRA)
 READY_DEV   := $(VENV)/.ready-$(EXTRA)-dev
 INSTALL     := $(VENV)/bin/uv pip install --quiet --python $(RUN) --constraint constraints.txt
@@ -31,6 +33,7 @@ $(VENV)/bin/uv:
 $(READY): pyproject.toml constraints.txt | $(VENV)/bin/uv
 	@echo "installing the '$(EXTRA)' packages (several GB the first time; the default PyTorch brings CUDA)" >&2
 	@rm -f $(VENV)/.ready-*
+	@$(VENV)/bin/uv pip uninstall --quiet --python $(RUN) $(RIVALS) 2>/dev/null
 	@$(INSTALL) -e '.[$(EXTRA)]'
 	@touch $@
 

@@ -1,6 +1,10 @@
 """Features of all crops, as clustering sees them: the network in evaluation mode, no augmentation, length 1."""
 
+from __future__ import annotations
+
+import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -10,6 +14,12 @@ from torch import Tensor, nn
 
 from calr.precision import Precision
 from models.preprocess import normalise
+
+WORTH_COMPILING = 1000
+"""Crops from which on compiling the network (about 4 s) pays: on 2 cores without bfloat16 OSNet x0.25 gave 575 crops/s
+through OpenVINO and 99 in PyTorch, both float32."""
+
+Forward = Callable[[Tensor], Tensor]
 
 
 @torch.no_grad()
@@ -34,12 +44,44 @@ def extract(
     """
     training = net.training
     net.eval()
+    compiled = precision.device == "cpu" and len(images) >= WORTH_COMPILING and find_spec("openvino") is not None
+    forward = _openvino(net, images, precision) if compiled else _eager(net, precision)
     parts: list[NDArray[np.float32]] = []
     for start in range(0, len(images), batch_size):
-        batch = precision.place(images[start : start + batch_size])
-        with precision.autocast():
-            out = net(normalise(batch.float()).contiguous(memory_format=torch.channels_last))
+        out = forward(normalise(precision.place(images[start : start + batch_size]).float()))
         parts.append(F.normalize(out.float(), dim=1).cpu().numpy())
         on_step(min(start + batch_size, len(images)), len(images))
     net.train(training)
     return np.concatenate(parts) if parts else np.zeros((0, 0), dtype=np.float32)
+
+
+def _eager(net: nn.Module, precision: Precision) -> Forward:
+    def forward(batch: Tensor) -> Tensor:
+        with precision.autocast():
+            out: Tensor = net(batch.contiguous(memory_format=torch.channels_last))
+        return out
+
+    return forward
+
+
+def _openvino(net: nn.Module, images: Tensor, precision: Precision) -> Forward:
+    """The network as OpenVINO compiles it for this processor: layers fused, which PyTorch in eager mode does not."""
+    import openvino
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    example = normalise(images[:2].float())
+    # What openvino.convert_model does, without its usage statistics, which it would send over the network.
+    reader = FrontEndManager().load_by_framework("pytorch")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the tracer, about sizes that are fixed here
+        decoder = TorchScriptPythonDecoder(net, example_input=(example,))  # must outlive the conversion
+        model = reader.convert(reader.load(decoder))
+    # The batch stays open: the last one is smaller.
+    model.reshape([-1, *example.shape[1:]])
+    settings = {
+        "INFERENCE_PRECISION_HINT": "bf16" if precision.bf16 else "f32",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+    }
+    compiled = openvino.Core().compile_model(model, "CPU", settings)
+    return lambda batch: torch.from_numpy(np.array(compiled(batch.contiguous().numpy())[0]))

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gallery_service.errors import NotFound
+from ingest.mask import Polygon, black_out
 
 # Milliseconds: every recording's times fit, and players take it.
 _TIME_BASE = Fraction(1, 1000)
@@ -41,7 +42,7 @@ class ClipRequest:
     recording: Path
     start_s: float
     end_s: float
-    mask: Sequence[Sequence[tuple[float, float]]]
+    mask: Sequence[Polygon]
     path: Sequence[tuple[float, float, float, float, float]]
     max_width: int = 1280
 
@@ -66,18 +67,6 @@ def box_at(path: Sequence[tuple[float, float, float, float, float]], t: float) -
         return None
     samples = np.asarray(path, np.float64)
     return np.array([np.interp(t, samples[:, 0], samples[:, column]) for column in range(1, 5)])
-
-
-def black_out(image: NDArray[np.uint8], mask: Sequence[Sequence[tuple[float, float]]]) -> NDArray[np.uint8]:
-    """A BGR image (H, W, 3) with the polygons filled black."""
-    if not mask:
-        return image
-    height, width = image.shape[:2]
-    image = np.ascontiguousarray(image).copy()
-    for polygon in mask:
-        corners = np.round(np.array(polygon, np.float64) * (width, height)).astype(np.int32)
-        cv2.fillPoly(image, [corners], (0, 0, 0))
-    return image
 
 
 def cut_clip(request: ClipRequest) -> bytes:

@@ -154,7 +154,14 @@ def _report(console: Console, result: IngestResult) -> None:
             f"note: {remark.camera} {remark.path}: {remark.error}", markup=False, highlight=False, soft_wrap=True
         )
     for refusal in result.refusals:
-        console.print(f"refused: {refusal.error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        where = "" if refusal.path in refusal.error else f"{refusal.path}: "
+        console.print(
+            f"refused: {refusal.camera}: {where}{refusal.error}",
+            style="red",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
     if result.new:
         console.print(
             f"{result.new} recording{'s' if result.new > 1 else ''} ingested in {result.seconds:.1f} s", highlight=False

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ class ContentHashes:
 
     def known(self, path: Path) -> str | None:
         """The hash of a file as it is now, if it was hashed in this state; None otherwise, or when it is gone."""
-        entry = self._known.get(str(path.resolve()))
+        entry = self._known.get(os.path.realpath(path))
         try:
             stamp = file_stamp(path)
         except OSError:
@@ -70,7 +71,7 @@ class ContentHashes:
                 raise VideoError(f"{path}: is being written to; run this again when the recording has ended")
         except OSError as error:
             raise VideoError(f"{path}: cannot be opened: {error.strerror}; check the path in site.yaml") from None
-        self._known[str(path.resolve())] = [*before, digest.hexdigest()]
+        self._known[os.path.realpath(path)] = [*before, digest.hexdigest()]
         self._changed = True
         return digest.hexdigest()
 

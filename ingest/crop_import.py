@@ -111,16 +111,12 @@ def _site(ref: str, cameras: list[str]) -> SiteConfig:
 def _import_camera(
     workspace: Workspace, folder: Path, layout: str, camera: str, crops: list[LaidOutCrop], advance: Callable[[], None]
 ) -> Imported:
-    source = f"{folder.resolve().name} ({layout})"
     content = _content_hash(folder, layout, crops)
-    before = [
-        shard
-        for shard in list_shards(workspace, camera)
-        if shard.summary["detector"] == METHOD and shard.summary["video_name"] == source
-    ]
     shard_id = f"{content[:16]}-{hashlib.sha256(METHOD.encode()).hexdigest()[:12]}"
-    same = [shard for shard in before if shard.shard_id == shard_id]
-    old = [shard for shard in before if shard.shard_id != shard_id]
+    imported = [shard for shard in list_shards(workspace, camera) if shard.summary["detector"] == METHOD]
+    same = [shard for shard in imported if shard.shard_id == shard_id]
+    place = _place(folder)
+    old = [s for s in imported if s.summary["settings"].get("folder") == place and s.shard_id != shard_id]
     if same:
         for _ in crops:
             advance()
@@ -137,7 +133,7 @@ def _import_camera(
     if temporary.exists():
         shutil.rmtree(temporary)  # left by an import that was stopped
     try:
-        _write(temporary, camera, content, source, crops, advance)
+        _write(temporary, camera, content, folder, layout, crops, advance)
         publish_folder(temporary, final)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -164,10 +160,21 @@ def _content_hash(folder: Path, layout: str, crops: list[LaidOutCrop]) -> str:
     return whole.hexdigest()
 
 
+def _place(folder: Path) -> str:
+    """Tells folders of one name apart, without keeping where they lie."""
+    return hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
+
+
 def _write(
-    folder: Path, camera: str, content: str, source: str, crops: list[LaidOutCrop], advance: Callable[[], None]
+    target: Path,
+    camera: str,
+    content: str,
+    folder: Path,
+    layout: str,
+    crops: list[LaidOutCrop],
+    advance: Callable[[], None],
 ) -> None:
-    writer = ShardWriter(folder, camera, content[:16], RecordingStart(None, "unknown"))
+    writer = ShardWriter(target, camera, content[:16], RecordingStart(None, "unknown"))
     skipped: Counter[str] = Counter()
     people: dict[str, dict[str, Any]] = {}
     end_s = 0.0
@@ -191,11 +198,15 @@ def _write(
             "camera_id": camera,
             "video_id": content[:16],
             "video_sha256": content,
-            "video_name": source,
+            "video_name": f"{folder.resolve().name} ({layout})",
             "duration_s": 0.0,
             "start": None,
             "time_source": "unknown",
-            "settings": {"method": METHOD, "crops": [MAX_CROPS, JPEG_QUALITY, MIN_CROP_PX]},
+            "settings": {
+                "method": METHOD,
+                "crops": [MAX_CROPS, JPEG_QUALITY, MIN_CROP_PX],
+                "folder": _place(folder),
+            },
             "detector": METHOD,
             "decode": {"truncated": False, "damaged": 0, "pts_estimated": 0},
             "counts": {
@@ -235,10 +246,10 @@ def _decoded(crops: list[LaidOutCrop], skipped: Counter[str], advance: Callable[
 
 def _tracklet(number: int, pictures: list[Picture], after_s: float) -> tuple[Tracklet, int | None]:
     open_ = OpenTracklet(number, STEP_S)
-    for position, (crop, image, jpeg) in enumerate(pictures):
+    times = _times([crop.seconds for crop, _, _ in pictures], after_s)
+    for position, ((_, image, jpeg), pts_s) in enumerate(zip(pictures, times, strict=True)):
         height, width = image.shape[:2]
         box = np.asarray([0, 0, width, height], np.float32)
-        pts_s = after_s + position * STEP_S if crop.seconds is None else crop.seconds
         sighting = Sighting(position, pts_s, box, 1.0)
         open_.add(sighting)
         # No border: the picture says nothing about what it was cut out of.
@@ -246,3 +257,20 @@ def _tracklet(number: int, pictures: list[Picture], after_s: float) -> tuple[Tra
         open_.offer_crop(sighting, quality, lambda jpeg=jpeg: jpeg)  # type: ignore[misc]
     people = {crop.person for crop, _, _ in pictures}
     return open_.finish(MAX_CROPS), people.pop() if len(people) == 1 else None
+
+
+def _times(stated: list[float | None], after_s: float) -> list[float]:
+    """When each crop of a tracklet was taken, in seconds: as stated, or `STEP_S` apart from `after_s` on.
+
+    Crops of one stated time (whole seconds, mostly) are spread over the time to the next one, at most a second.
+    """
+    known = [second for second in stated if second is not None]
+    if len(known) < len(stated):
+        return [after_s + position * STEP_S for position in range(len(stated))]
+    times: list[float] = []
+    moments = sorted(set(known))
+    for moment, following in zip(moments, [*moments[1:], moments[-1] + 1.0], strict=True):
+        count = known.count(moment)
+        step = min(following - moment, 1.0) / count
+        times += [moment + number * step for number in range(count)]
+    return times

@@ -7,7 +7,7 @@ detection inside the time span is dropped when the box covers at least half of i
 from __future__ import annotations
 
 import json
-import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _COVERED = 0.5
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class ErasureError(ValueError):
@@ -58,7 +59,11 @@ def load_erasures(path: Path) -> list[Erasure]:
     if not path.exists():
         return []
     erasures = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ErasureError(f"{path}: cannot be read ({error}); restore the file") from None
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
@@ -72,13 +77,23 @@ def load_erasures(path: Path) -> list[Erasure]:
                 float(entry["end_pts_s"]),
                 None if box is None else (float(box[0]), float(box[1]), float(box[2]), float(box[3])),
             )
-            numbers = [erasure.start_pts_s, erasure.end_pts_s, *(erasure.box or ())]
-            if any(math.isnan(value) for value in numbers):
-                raise ValueError("a number is missing")
+            _check(erasure)
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise ErasureError(f"{path}, line {number}: not an erasure ({error!r}); restore the file") from None
         erasures.append(erasure)
     return erasures
+
+
+def _check(erasure: Erasure) -> None:
+    """Refuse what could never match anything: a slip there would bring a person back."""
+    if not _SHA256.fullmatch(erasure.video_sha256):
+        raise ValueError("video_sha256 is not 64 lower-case hexadecimal digits")
+    if not erasure.start_pts_s <= erasure.end_pts_s:
+        raise ValueError("start_pts_s is not before end_pts_s")
+    if erasure.box is not None:
+        x1, y1, x2, y2 = erasure.box
+        if not (x1 < x2 and y1 < y2):
+            raise ValueError("box is not x1, y1, x2, y2 with x1 < x2 and y1 < y2")
 
 
 def erased(erasures: Iterable[Erasure], pts_s: float, boxes: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -7,19 +7,21 @@ command again ends with the same shards.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 from ingest.content_hash import ContentHashes, file_stamp
 from ingest.detection import DetectorError, make_detector
 from ingest.erasures import Erasure, load_erasures
 from ingest.recording import RecordingJob, ground_truth_hash, ingest_recording
-from ingest.shards import TEMPORARY_PREFIX, Shard, list_shards, superseded_shards
+from ingest.shards import TEMPORARY_PREFIX, Shard, left_out_shards, list_shards, superseded_shards
 from ingest.site import Camera, Recording, SiteConfig, SiteError, camera_videos
 from ingest.video import VideoError, probe
 from ingest.worker_pool import Done, Failed, Progress, run_jobs
@@ -27,6 +29,8 @@ from ingest.workspace import Workspace
 from models.atomic import publish_folder
 
 STAGE = "ingest"
+SAVE_EVERY_S = 5.0
+"""Hashes are saved so often while recordings are read, so that a killed run does not read them all again."""
 
 
 @dataclass(frozen=True)
@@ -108,16 +112,16 @@ def ingest_site(site: SiteConfig, *, workers: int | None = None, view: ProgressV
     Raises:
         WorkspaceBusy: another command writes into the workspace.
         SiteError, DetectorError, ErasureError, ShardError: nothing can be ingested as things are.
-        KeyboardInterrupt: passed on, after the status says so.
+        KeyboardInterrupt: passed on. Whatever ends a run early, its status says so.
     """
     workspace = Workspace(site)
     with workspace.lock():
         run = _Run(site, workspace, view or _Silent())
         try:
             return run.run(workers)
-        except KeyboardInterrupt:
+        except BaseException as error:
             _clean(workspace)
-            run.write_status("interrupted")
+            run.write_status("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
             raise
 
 
@@ -130,8 +134,8 @@ class _Run:
         # `seconds` in the status is what the work took, not how long it took to see that there is none.
         self.working = False
         before = workspace.read_status(STAGE) or {}
-        self.earlier_s = float(before.get("seconds", 0.0))
-        self.stopped_before = before.get("state") in ("running", "interrupted")
+        self.earlier_s = float(before.get("seconds") or 0.0)
+        self.stopped_before = before.get("state") in ("running", "interrupted", "failed")
 
     def run(self, workers: int | None) -> IngestResult:
         _clean(self.workspace)
@@ -180,8 +184,12 @@ class _Run:
                 parts.append(f"{decode['damaged']} damaged packets or frames were skipped")
             if decode["pts_estimated"]:
                 parts.append(f"{decode['pts_estimated']} frames without a usable timestamp got an estimate")
+            if shard.summary["time_source"] == "unknown" and shard.summary["counts"]["frames"]:
+                parts.append("when it was recorded is unknown: see the camera's 'time' in site.yaml")
             if parts:
                 remarks.append(Refusal(shard.camera_id, str(shard.summary["video_name"]), "; ".join(parts)))
+        for shard, reason in left_out_shards(self.workspace):
+            remarks.append(Refusal(shard.camera_id, str(shard.summary["video_name"]), reason))
         return remarks
 
     def _refuse(self, camera: Camera, path: str, error: str) -> None:
@@ -193,7 +201,11 @@ class _Run:
         existing = {(shard.camera_id, shard.video_sha256): shard for shard in list_shards(self.workspace)}
         truth = {camera.id: ground_truth_hash(camera.ground_truth_path) for camera in self.site.cameras}
         jobs: dict[tuple[str, str], RecordingJob] = {}
+        seen: set[tuple[str, str]] = set()
         for camera, recording, sha256, stamp in self._hashed():
+            if (camera.id, sha256) in seen:
+                continue  # the same content under another name: the first one's
+            seen.add((camera.id, sha256))
             job = RecordingJob(
                 path=recording.path,
                 stamp=stamp,
@@ -210,7 +222,7 @@ class _Run:
                 detector_fingerprint=detector,
             )
             shard = existing.get((camera.id, sha256))
-            if (shard is not None and shard.shard_id == job.shard_id) or (camera.id, sha256) in jobs:
+            if shard is not None and shard.shard_id == job.shard_id:
                 continue
             try:
                 info = probe(recording.path)
@@ -240,12 +252,13 @@ class _Run:
                 )
             recordings += [(camera, recording) for recording in found]
         hashes = ContentHashes(self.workspace)
-        sizes = {
-            recording.path: recording.path.stat().st_size
-            for _, recording in recordings
-            if recording.path.is_file() and hashes.known(recording.path) is None
-        }
+        sizes: dict[Path, int] = {}
+        for _, recording in recordings:
+            with contextlib.suppress(OSError):  # told below, recording by recording
+                if hashes.known(recording.path) is None:
+                    sizes[recording.path] = file_stamp(recording.path)[0]
         read = 0
+        saved = time.monotonic()
 
         def advance(count: int) -> None:
             nonlocal read
@@ -257,12 +270,17 @@ class _Run:
         try:
             for camera, recording in recordings:
                 try:
-                    if not recording.path.is_file():
+                    if not os.path.isfile(recording.path):  # noqa: PTH113 Path.is_file raises for a dead mount
                         probe(recording.path)  # says what is wrong with it
                     stamp = file_stamp(recording.path)
-                    yield camera, recording, hashes.sha256(recording.path, advance), stamp
+                    sha256 = hashes.sha256(recording.path, advance)
                 except (VideoError, OSError) as error:
                     self._refuse(camera, str(recording.path), str(error))
+                    continue
+                yield camera, recording, sha256, stamp
+                if time.monotonic() > saved + SAVE_EVERY_S:
+                    hashes.save()
+                    saved = time.monotonic()
         finally:
             hashes.save()
 
@@ -273,17 +291,19 @@ class _Run:
         lengths = [job.duration_s or 60.0 for job in jobs]
         done = [0.0] * len(jobs)
         self.view.begin(f"ingesting {len(jobs)} recording{'s' if len(jobs) > 1 else ''}", sum(lengths))
-        for event in run_jobs(ingest_recording, jobs, workers=workers, threads=max(1, cores // workers)):
-            job = jobs[event.job]
-            if isinstance(event, Progress):
-                done[event.job] = min(event.done, lengths[event.job])
-            else:
-                done[event.job] = lengths[event.job]
-                if isinstance(event, Failed):
-                    self._failed(job, event)
-                elif isinstance(event, Done):
-                    self._publish(job)
-            self.view.advance_to(sum(done))
+        events = run_jobs(ingest_recording, jobs, workers=workers, threads=max(1, cores // workers))
+        with contextlib.closing(events):  # whatever ends this loop also ends the workers
+            for event in events:
+                job = jobs[event.job]
+                if isinstance(event, Progress):
+                    done[event.job] = min(event.done, lengths[event.job])
+                else:
+                    done[event.job] = lengths[event.job]
+                    if isinstance(event, Failed):
+                        self._failed(job, event)
+                    elif isinstance(event, Done):
+                        self._publish(job)
+                self.view.advance_to(sum(done))
 
     def _failed(self, job: RecordingJob, event: Failed) -> None:
         shutil.rmtree(job.folder, ignore_errors=True)

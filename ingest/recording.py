@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +22,7 @@ from ingest.crop_quality import crop_quality
 from ingest.detection import Detections, Detector, make_detector
 from ingest.erasures import Erasure, erased
 from ingest.ground_truth import Judge, load_ground_truth
+from ingest.mask import black_out
 from ingest.recording_time import RecordingStart, resolve_start
 from ingest.shard_writer import ShardWriter
 from ingest.tracking import LOST_AFTER_S, MATCH_COST, Tracked, Tracker
@@ -32,7 +32,7 @@ from models.atomic import sha256_file
 from models.images import encode_jpeg
 
 # Part of every fingerprint: raise it when a change to the code makes other crops out of the same recording.
-METHOD = 2
+METHOD = 3
 DEFAULT_MIN_SCORE = 0.25
 MAX_CROPS = 8
 JPEG_QUALITY = 95
@@ -173,10 +173,9 @@ def _preview(job: RecordingJob, threads: int) -> Generator[NDArray[np.uint8]]:
     """What the detector is going to be shown, decoded as it is asked for."""
     sampler = FrameSampler(job.detector.fps)
     with VideoReader(job.path, threads=threads) as reader:
-        mask = _mask_px(job.camera.mask, reader)
         for frame in reader.frames():
             if sampler.wants(frame.pts_s):
-                yield _masked(frame, mask)
+                yield black_out(frame.image, job.camera.mask)
 
 
 class _Work:
@@ -196,8 +195,8 @@ class _Work:
         self.fps = min(job.detector.fps, reader.info.fps)
         self.tracker = Tracker(self.fps, job.min_score)
         self.size = (reader.info.width, reader.info.height)
-        self.mask = _mask_px(job.camera.mask, reader)
-        self.open: dict[int, OpenTracklet] = {}
+        self.open: dict[int, OpenTracklet] = {}  # by the tracker's number
+        self.opened = 0
         self.identities: dict[str, dict[str, Any]] = {}
         self.rejected_detections: Counter[str] = Counter()
         self.rejected_tracklets: Counter[str] = Counter()
@@ -224,8 +223,10 @@ class _Work:
         return summary
 
     def _look_at(self, frame: Frame) -> None:
-        image = _masked(frame, self.mask)
+        image = black_out(frame.image, self.job.camera.mask)
         self.looked_at += 1
+        lost = [n for n, open_ in self.open.items() if frame.pts_s - open_.last_seen_s > LOST_AFTER_S + 2 / self.fps]
+        self._close(lost)
         found = self._usable(self.detector.detect(image), frame.pts_s)
         sure = found.scores >= self.job.min_score
         self.detected += int(np.sum(sure))
@@ -234,17 +235,19 @@ class _Work:
             self.judge.detections(frame.index, found.boxes[sure])
             self.judge.tracked(
                 frame.index,
-                [entry.track for entry in tracked],
+                [self._tracklet(entry.track).number for entry in tracked],
                 found.boxes[[entry.detection for entry in tracked]].reshape(-1, 4),
             )
         for entry in tracked:
             self._add(frame, image, found, entry, may_be_crop=bool(sure[entry.detection]))
-        gone = [
-            number
-            for number, open_ in self.open.items()
-            if frame.pts_s - open_.last_seen_s > LOST_AFTER_S + 2 / self.fps
-        ]
-        self._close(gone)
+
+    def _tracklet(self, track: int) -> OpenTracklet:
+        """The open tracklet of a track. A track whose tracklet was closed meanwhile goes on as a new one: the tracker
+        counts frames, tracklets seconds, and the two differ where a recording's frame rate changes."""
+        if track not in self.open:
+            self.opened += 1
+            self.open[track] = OpenTracklet(self.opened, 1 / self.fps)
+        return self.open[track]
 
     def _usable(self, found: Detections, pts_s: float) -> Detections:
         """Boxes cut at the frame, without those that are too small, unreadable or erased; counted by reason."""
@@ -266,9 +269,7 @@ class _Work:
     ) -> None:
         box = found.boxes[entry.detection]
         sighting = Sighting(frame.index, frame.pts_s, box, float(found.scores[entry.detection]))
-        tracklet = self.open.get(entry.track)
-        if tracklet is None:
-            tracklet = self.open[entry.track] = OpenTracklet(entry.track, 1 / self.fps)
+        tracklet = self._tracklet(entry.track)
         tracklet.add(sighting)
         if may_be_crop:
             crop = _cut(image, box)
@@ -278,10 +279,10 @@ class _Work:
             quality = crop_quality(crop, box, sighting.score, found.boxes[company], self.size)
             tracklet.offer_crop(sighting, quality, lambda: encode_jpeg(crop, JPEG_QUALITY))
 
-    def _close(self, numbers: list[int]) -> None:
-        for number in sorted(numbers):
-            sure = self.open[number].offered
-            tracklet = self.open.pop(number).finish(MAX_CROPS)
+    def _close(self, tracks: list[int]) -> None:
+        for track in sorted(tracks):
+            sure = self.open[track].offered
+            tracklet = self.open.pop(track).finish(MAX_CROPS)
             if tracklet.detections < self.job.min_detections:
                 self.rejected_tracklets["too short"] += 1
             elif sure < self.job.min_detections:
@@ -289,9 +290,9 @@ class _Work:
             else:
                 tracklet_id = self.writer.add(tracklet)
                 if self.judge is not None:
-                    self.identities[tracklet_id] = self.judge.identity(number)
+                    self.identities[tracklet_id] = self.judge.identity(tracklet.number)
             if self.judge is not None:
-                self.judge.forget(number)
+                self.judge.forget(tracklet.number)
 
     def _summary(self) -> dict[str, Any]:
         job, info = self.job, self.reader.info
@@ -339,19 +340,6 @@ def ground_truth_hash(path: Path | None) -> str | None:
     if not path.is_file():
         raise site.SiteError(f"{path}: no such ground truth; correct the camera's 'ground_truth' in site.yaml")
     return sha256_file(path)
-
-
-def _mask_px(mask: list[site.Polygon], reader: VideoReader) -> list[NDArray[np.int32]]:
-    size = np.asarray([reader.info.width, reader.info.height])
-    return [np.round(np.asarray(polygon) * size).astype(np.int32).reshape(-1, 1, 2) for polygon in mask]
-
-
-def _masked(frame: Frame, mask: list[NDArray[np.int32]]) -> NDArray[np.uint8]:
-    """The picture, black where the site wants nothing seen."""
-    image = frame.image
-    if mask:
-        cv2.fillPoly(image, mask, (0, 0, 0))
-    return image
 
 
 def _cut(image: NDArray[np.uint8], box: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -24,7 +24,7 @@ _STRPTIME_FIELDS = {
     "M": r"(?P<minute>\d{2})",
     "S": r"(?P<second>\d{2})",
     "f": r"(?P<fraction>\d{1,6})",
-    "s": r"(?P<epoch>\d{9,11})",
+    "s": r"(?<!\d)(?P<epoch>\d{9,10})(?!\d)",
     "%": "%",
 }
 _GROUPS = {"year", "year2", "month", "day", "yearday", "hour", "minute", "second", "fraction", "epoch"}

@@ -29,6 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ingest.site import SiteConfig
 from ingest.workspace import Workspace
 from models.images import decode_image
 
@@ -171,7 +172,8 @@ def list_shards(workspace: Workspace, camera_id: str | None = None) -> list[Shar
     """The valid shards of a workspace, sorted by camera and shard id.
 
     Of several shards for one camera and recording (settings changed, something erased) only the newest generation
-    counts; the others are waiting to be removed.
+    counts; the others are waiting to be removed. Those that site.yaml no longer describes do not count either
+    (`left_out_shards`).
 
     Args:
         workspace: whose shards.
@@ -180,18 +182,40 @@ def list_shards(workspace: Workspace, camera_id: str | None = None) -> list[Shar
     Raises:
         ShardError: a folder there is not a shard.
     """
+    return [shard for shard in _newest(workspace, camera_id) if _left_out(workspace.site, shard) is None]
+
+
+def superseded_shards(workspace: Workspace) -> list[Shard]:
+    """Shards of which a newer generation is in place."""
+    valid = {shard.path for shard in _newest(workspace, None)}
+    return [shard for shard in _all_shards(workspace, None) if shard.path not in valid]
+
+
+def left_out_shards(workspace: Workspace) -> list[tuple[Shard, str]]:
+    """Shards that stay where they are but are not used, because site.yaml says otherwise now; each with the reason."""
+    reasons = [(shard, _left_out(workspace.site, shard)) for shard in _newest(workspace, None)]
+    return [(shard, reason) for shard, reason in reasons if reason is not None]
+
+
+def _left_out(site: SiteConfig, shard: Shard) -> str | None:
+    camera = next((camera for camera in site.cameras if camera.id == shard.camera_id), None)
+    if camera is None:
+        return (
+            f"camera '{shard.camera_id}' is not in site.yaml; left out, delete shards/{shard.camera_id} to be rid of it"
+        )
+    masked = shard.summary.get("settings", {}).get("mask")  # imported crops have none
+    if masked is not None and masked != [[list(point) for point in polygon] for polygon in camera.mask]:
+        return "its camera's mask has changed since it was ingested, and the recording is gone; left out"
+    return None
+
+
+def _newest(workspace: Workspace, camera_id: str | None) -> list[Shard]:
     newest: dict[tuple[str, str], Shard] = {}
     for shard in _all_shards(workspace, camera_id):
         key = (shard.camera_id, shard.video_sha256)
         if key not in newest or shard.generation > newest[key].generation:
             newest[key] = shard
     return sorted(newest.values(), key=lambda shard: (shard.camera_id, shard.shard_id))
-
-
-def superseded_shards(workspace: Workspace) -> list[Shard]:
-    """Shards of which a newer generation is in place."""
-    valid = {shard.path for shard in list_shards(workspace)}
-    return [shard for shard in _all_shards(workspace, None) if shard.path not in valid]
 
 
 def _all_shards(workspace: Workspace, camera_id: str | None) -> list[Shard]:

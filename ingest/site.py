@@ -326,14 +326,17 @@ def camera_videos(camera: Camera) -> list[Recording]:
             stated = camera.time.start
         start = None if stated is None else stated.astimezone(UTC)
         pattern = _under(camera.folder, video.path)
-        if pattern.exists() or not glob.has_magic(str(pattern)):
+        if os.path.exists(pattern) or not glob.has_magic(video.path):  # noqa: PTH110 Path.exists raises for a dead mount
             paths = [pattern]
         else:
-            paths = [Path(match) for match in glob.glob(str(pattern), recursive=True)]  # noqa: PTH207 absolute pattern
-            paths = [path for path in paths if path.is_file()]
+            # Only what the person wrote is a pattern, not the names of the folders above.
+            written = os.path.normpath(os.path.expanduser(video.path))  # noqa: PTH111
+            matches = glob.glob(written, root_dir=camera.folder, recursive=True)  # noqa: PTH207 may be absolute
+            paths = [_under(camera.folder, match) for match in matches]
+            paths = [path for path in paths if os.path.isfile(path)]  # noqa: PTH113 likewise
         for path in paths:
             recording = Recording(path, start, video.offset_s)
-            key = path.resolve()
+            key = Path(os.path.realpath(path))  # unlike resolve, no error for a link that leads to itself
             if key not in found or (found[key].start is None and start is not None):
                 found[key] = recording
     return sorted(found.values(), key=lambda recording: recording.path)
@@ -387,7 +390,7 @@ def parse_site(content: object, file: Path, *, by_path: bool = True) -> SiteConf
 
 def _under(folder: Path, path: str) -> Path:
     # normpath, not resolve: a recording may be a link into a store, and keeps the name it has here.
-    return Path(os.path.normpath(folder / Path(path).expanduser()))
+    return Path(os.path.normpath(folder / os.path.expanduser(path)))  # noqa: PTH111 leaves an unknown ~user as it is
 
 
 def _find(ref: str) -> tuple[Path, bool]:
@@ -399,7 +402,7 @@ def _find(ref: str) -> tuple[Path, bool]:
             if file.is_file():
                 return file, False
             looked.append(file)
-    folder = Path(ref).expanduser()
+    folder = Path(os.path.expanduser(ref))  # noqa: PTH111 leaves an unknown ~user as it is
     if ref and (folder / SITE_FILE).is_file():
         return folder / SITE_FILE, True
     if folder.is_file():

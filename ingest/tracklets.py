@@ -51,7 +51,7 @@ class Tracklet:
     """A finished tracklet.
 
     Attributes:
-        number: of the track within the recording.
+        number: within the recording, from 1 in the order of first sightings.
         first, last: its first and last sighting.
         detections: how many sightings it has.
         path: sightings sampled over its length, first and last included.
@@ -142,7 +142,7 @@ class OpenTracklet:
     """A tracklet that is still being seen.
 
     Args:
-        number: of the track.
+        number: within the recording.
         interval_s: time between looked-at frames.
 
     Attributes:

@@ -123,7 +123,9 @@ class VideoReader:
             raise VideoError(f"{path}: empty (0 bytes); record or copy it again")
         try:
             # Only local files: a playlist dressed up as a video must not make us fetch anything.
-            self._container = av.open(str(path.absolute()), options={"protocol_whitelist": "file"})
+            self._container = av.open(
+                str(path.absolute()), metadata_errors="replace", options={"protocol_whitelist": "file"}
+            )
         except (av.FFmpegError, OSError, ValueError) as error:
             raise VideoError(f"{path}: not a video that can be read ({_reason(error)})") from None
         try:
@@ -191,6 +193,8 @@ class VideoReader:
         for stream in self._container.streams.video:
             if not stream.disposition & Disposition.attached_pic and stream.codec_context is not None:
                 return stream
+        if self._container.streams.video:
+            raise VideoError(f"{self.path}: its video is in a codec that is not known here; convert it to H.264, say")
         kinds = ", ".join(sorted({stream.type for stream in self._container.streams})) or "nothing"
         raise VideoError(f"{self.path}: holds no video, only {kinds}")
 
@@ -283,7 +287,10 @@ def _creation_time(metadata: dict[str, str]) -> datetime | None:
         except ValueError:
             continue
         if moment.tzinfo is not None:
-            return moment.astimezone(UTC)
+            try:
+                return moment.astimezone(UTC)
+            except OverflowError:  # in the year 9999
+                continue
         if key == "creation_time":
             # The MP4 and Matroska standards give this field in UTC.
             return moment.replace(tzinfo=UTC)

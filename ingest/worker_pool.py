@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -59,7 +59,7 @@ class _Worker:
 
 def run_jobs(
     work: Work[Job, Result], jobs: Sequence[Job], *, workers: int, threads: int
-) -> Iterator[Progress | Done[Result] | Failed]:
+) -> Generator[Progress | Done[Result] | Failed]:
     """Run `work` on every job in separate processes.
 
     Args:

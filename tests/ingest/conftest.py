@@ -61,9 +61,10 @@ def write_video(
     gap: tuple[float, float] | None = None,
     begin: float = 0.0,
     picture: Callable[[float], NDArray[np.uint8]] | None = None,
+    clock: Callable[[int], float] = lambda index: index / FPS,
 ) -> Path:
     """A real H.264 file. `gap` = (at, length): the timestamps jump by `length` seconds at second `at`.
-    `begin`: timestamp of the first frame, in seconds."""
+    `begin`: timestamp of the first frame, in seconds. `clock`: seconds from there to each frame's timestamp."""
     import av
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +81,7 @@ def write_video(
             pixels = draw(t, walkers) if picture is None else picture(t)
             frame = av.VideoFrame.from_ndarray(pixels, format="bgr24")
             frame.time_base = Fraction(1, 1000)
-            frame.pts = round(1000 * (begin + t + (gap[1] if gap is not None and t >= gap[0] else 0.0)))
+            frame.pts = round(1000 * (begin + clock(index) + (gap[1] if gap is not None and t >= gap[0] else 0.0)))
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path

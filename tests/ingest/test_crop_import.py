@@ -162,6 +162,27 @@ def test_the_same_again_changes_nothing_and_a_changed_folder_replaces(people: Pa
     assert len(list_shards(Workspace(load_site(site)))) == 2
 
 
+def test_a_folder_of_the_same_name_elsewhere_adds(people: Path, tmp_path: Path) -> None:
+    site = str(tmp_path / "site")
+    import_crops(site, people, "folder-per-camera")
+    picture(tmp_path / "day2" / "people" / "door" / "1" / "00.jpg", 7)
+    import_crops(site, tmp_path / "day2" / "people", "folder-per-camera")
+    counts = [shard.summary["counts"]["tracklets"] for shard in list_shards(Workspace(load_site(site)), "door")]
+    assert sorted(counts) == [1, 2]
+
+
+def test_crops_of_one_second_are_all_looked_at(tmp_path: Path) -> None:
+    lines = ["file,camera,tracklet,seconds"]
+    for number in range(24):
+        picture(tmp_path / "f" / f"{number:02d}.jpg", 60 + number)
+        lines.append(f"{number:02d}.jpg,door,1,{100 + number // 12}")
+    (tmp_path / "f" / "crops.csv").write_text("\n".join(lines) + "\n")
+    (one,) = import_crops(str(tmp_path / "site"), tmp_path / "f", "csv")
+    rows = one.shard.crops().to_pylist()
+    assert len(rows) == 8
+    assert 100 <= rows[0]["pts_s"] < rows[-1]["pts_s"] < 102
+
+
 def test_true_identities_are_kept_for_judging(tmp_path: Path) -> None:
     for person in (1, 2):
         for camera in (1, 2):

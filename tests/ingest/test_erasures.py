@@ -13,6 +13,10 @@ from ingest.erasures import Erasure, ErasureError, erased, load_erasures
 BOXES = np.asarray([[0, 0, 10, 20], [100, 100, 120, 160]], np.float32)
 
 
+def line(**changes: object) -> str:
+    return json.dumps({**Erasure("a" * 64, 0, 1, None).to_json(), **changes})
+
+
 def test_written_and_read(tmp_path: Path) -> None:
     path = tmp_path / "erasures.jsonl"
     assert load_erasures(path) == []
@@ -25,19 +29,30 @@ def test_written_and_read(tmp_path: Path) -> None:
     "line",
     [
         "{",
+        line(video_sha256="ABCDEF0123456789" * 4),
+        line(video_sha256="0123456789abcdef"),
+        line(start_pts_s=2.0),
+        line(box=[10, 0, 0, 10]),
+        line(box=[0, 10, 10, 0]),
         "[]",
         "{}",
         '{"schema": 1}',
-        '{"schema": 2, "video_sha256": "a", "start_pts_s": 0, "end_pts_s": 1, "box": null}',
-        '{"schema": 1, "video_sha256": "a", "start_pts_s": 0, "end_pts_s": 1, "box": [1]}',
-        '{"schema": 1, "video_sha256": "a", "start_pts_s": NaN, "end_pts_s": 1, "box": null}',
+        line(schema=2),
+        line(box=[1]),
+        line(start_pts_s=float("nan")),
     ],
 )
 def test_a_line_that_is_none_stops_everything(tmp_path: Path, line: str) -> None:
     path = tmp_path / "erasures.jsonl"
-    path.write_text(json.dumps(Erasure("a", 0, 1, None).to_json()) + "\n" + line)
+    path.write_text(json.dumps(Erasure("a" * 64, 0, 1, None).to_json()) + "\n" + line)
     with pytest.raises(ErasureError, match="line 2"):
         load_erasures(path)
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "erasures.jsonl").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ErasureError, match=r"erasures\.jsonl: cannot be read"):
+        load_erasures(tmp_path / "erasures.jsonl")
 
 
 def test_time_and_place() -> None:

@@ -141,6 +141,57 @@ def test_one_recording_at_two_cameras_is_two_shards(recordings: Path, tmp_path: 
     assert len({name.split("/", 1)[1] for name in crops.tracklet_ids}) * 2 == len(crops.tracklet_ids)
 
 
+def test_a_camera_that_site_yaml_no_longer_names_is_left_out_and_said(recordings: Path, tmp_path: Path) -> None:
+    video = str(recordings / "cam1.mp4")
+    write_site(tmp_path, [{"id": "front", "videos": [video]}])
+    assert run(tmp_path)[0] == 0
+    write_site(tmp_path, [{"id": "entrance", "videos": [video]}])
+    code, out, err = run(tmp_path, "--json")
+    assert code == 0
+    assert [shard.camera_id for shard in shards_of(tmp_path)] == ["entrance"]
+    assert json.loads(out)["counts"]["cameras"] == 1
+    assert "'front' is not in site.yaml" in err
+    write_site(tmp_path, [{"id": "entrance", "videos": [video]}, {"id": "front", "videos": [video]}])
+    assert run(tmp_path, "--json")[0] == 0
+    assert [shard.camera_id for shard in shards_of(tmp_path)] == ["entrance", "front"]
+
+
+def test_a_new_mask_holds_for_recordings_that_are_gone(recordings: Path, tmp_path: Path) -> None:
+    for name in ("old.mp4", "new.mp4"):
+        shutil.copy(recordings / f"cam{1 if name == 'old.mp4' else 2}.mp4", tmp_path / name)
+    cameras: list[dict[str, Any]] = [{"id": "cam1", "videos": ["*.mp4"]}]
+    write_site(tmp_path, cameras)
+    assert run(tmp_path)[0] == 0
+    (tmp_path / "old.mp4").unlink()
+    cameras[0]["mask"] = [[[0, 0], [0.5, 0], [0.5, 1]]]
+    write_site(tmp_path, cameras)
+    code, _, err = run(tmp_path)
+    assert code == 0
+    assert [shard.summary["video_name"] for shard in shards_of(tmp_path)] == ["new.mp4"]
+    assert "old.mp4" in err
+    assert "mask has changed" in err
+
+
+def test_one_content_under_two_names_is_one_shard_for_good(recordings: Path, tmp_path: Path) -> None:
+    for name in ("cam_20260301_080000.mp4", "cam_20260301_090000.mp4"):
+        shutil.copy(recordings / "cam1.mp4", tmp_path / name)
+    time_ = {"from": "filename", "pattern": "cam_%Y%m%d_%H%M%S"}
+    write_site(tmp_path, [{"id": "cam1", "videos": ["*.mp4"], "time": time_}])
+    assert run(tmp_path)[0] == 0
+    before = content_of(tmp_path)
+    assert "nothing new" in run(tmp_path)[2]
+    assert content_of(tmp_path) == before
+
+
+def test_an_unknown_time_is_said(recordings: Path, tmp_path: Path) -> None:
+    shutil.copy(recordings / "cam1.mp4", tmp_path / "cam.mp4")
+    time_ = {"from": "filename", "pattern": "kam_%Y%m%d"}
+    write_site(tmp_path, [{"id": "cam1", "videos": ["cam.mp4"], "time": time_}])
+    code, _, err = run(tmp_path)
+    assert code == 0
+    assert "cam1 cam.mp4: when it was recorded is unknown" in err
+
+
 def test_other_settings_replace_the_shard(recordings: Path, tmp_path: Path) -> None:
     cameras = [{"id": "cam1", "videos": [str(recordings / "cam1.mp4")]}]
     write_site(tmp_path, cameras)
@@ -189,13 +240,15 @@ def test_bad_files_are_named_and_the_others_go_on(recordings: Path, tmp_path: Pa
     data = (tmp_path / "whole.mkv").read_bytes()
     (tmp_path / "cut.mkv").write_bytes(data[: int(len(data) * 0.6)])
     (tmp_path / "whole.mkv").unlink()
-    names = ["good.mp4", "empty.mp4", "text.mp4", "audio.mp4", "missing.mp4", "cut.mkv"]
+    (tmp_path / "round.mp4").symlink_to("round.mp4")
+    long = "x" * 300 + ".mp4"
+    names = ["good.mp4", "empty.mp4", "text.mp4", "audio.mp4", "missing.mp4", "cut.mkv", "round.mp4", long]
     write_site(tmp_path, [{"id": "cam1", "videos": names}, {"id": "cam2", "videos": ["none/*.mp4"]}])
     code, out, err = run(tmp_path, "--json")
     assert code == 3
     status = json.loads(out)
     failed = {Path(failure["path"]).name: failure for failure in status["failures"]}
-    assert sorted(failed) == ["*.mp4", "audio.mp4", "empty.mp4", "missing.mp4", "text.mp4"]
+    assert sorted(failed) == ["*.mp4", "audio.mp4", "empty.mp4", "missing.mp4", "round.mp4", "text.mp4", long]
     for name, failure in failed.items():
         assert name in failure["error"]
         assert name in err
@@ -232,6 +285,8 @@ def test_a_wrong_site_is_one_readable_line(
     assert err.count("error: ") == 1
     assert says in err
     assert "Traceback" not in err
+    status = tmp_path / "status" / "ingest.json"
+    assert not status.exists() or json.loads(status.read_text())["state"] == "failed"
 
 
 def test_ground_truth_must_be_there(recordings: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from ingest.shards import CROPS, MANIFEST, MANIFEST_SCHEMA, TRACKLETS, TRACKLETS
 from ingest.site import Camera, Detector
 from ingest.video import VideoError
 from models.atomic import sha256_file
-from tests.ingest.conftest import HEIGHT, WIDTH, BlueDetector, Walker, make_job, write_video
+from tests.ingest.conftest import FPS, HEIGHT, WIDTH, BlueDetector, Walker, draw, make_job, write_video
 
 
 @pytest.fixture(scope="module")
@@ -266,8 +266,27 @@ def test_the_preview_is_what_the_detector_is_then_shown(two_walks: Path, tmp_pat
     assert not detector.shown[30][HEIGHT // 2 + 1 :].any()
 
 
-def test_memory_does_not_grow_with_the_length_of_a_tracklet(tmp_path: Path) -> None:
+def test_a_long_tracklet_keeps_no_more_crops_than_a_short_one(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", 20.0, [Walker(speed=1.0)])
     summary = ingest_recording(make_job(path, tmp_path / "s"), detector=BlueDetector())
     assert summary["counts"]["tracklets"] == 1
     assert summary["counts"]["crops"] == 8
+
+
+def test_a_track_that_comes_back_after_its_tracklet_was_closed_is_a_new_tracklet(tmp_path: Path) -> None:
+    """The recording says 20 frames a second and gives 2 in its second part: what the tracker, which counts frames,
+    takes for a moment is several seconds."""
+
+    def at(index: int) -> float:
+        return index / FPS if index < 200 else 10 + (index - 200) / 2
+
+    def picture(t: float) -> NDArray[np.uint8]:
+        now = at(round(t * FPS))
+        return draw(now, [] if 14 <= now < 16.2 else [Walker(speed=1.0)])
+
+    path = write_video(tmp_path / "v.mp4", 12.0, picture=picture, clock=at)
+    summary = ingest_recording(make_job(path, tmp_path / "s"), detector=BlueDetector())
+    rows = open_shard(tmp_path / "s").tracklets().to_pylist()
+    assert len({row["tracklet_id"] for row in rows}) == len(rows) == summary["counts"]["tracklets"] == 2
+    assert rows[0]["end_pts_s"] < 14.1
+    assert rows[1]["start_pts_s"] > 16

@@ -50,6 +50,7 @@ def test_fraction_and_epoch() -> None:
         2026, 1, 1, 0, 0, 0, 250000, UTC
     )
     assert time_from_filename("v1700000000.mp4", "%s", utc) == datetime.fromtimestamp(1700000000, UTC)
+    assert time_from_filename("v1700000000123.mp4", "%s", utc) is None, "milliseconds are no seconds"
 
 
 @pytest.mark.parametrize("name", ["20261301", "20260230", "no digits", ""])

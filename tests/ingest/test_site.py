@@ -172,6 +172,15 @@ def test_videos_are_expanded_once_each_and_sorted(tmp_path: Path) -> None:
     assert camera_videos(parse_site(camera(videos=["*.mkv"]), tmp_path / "site.yaml").cameras[0]) == []
 
 
+def test_the_folders_above_are_no_pattern(tmp_path: Path) -> None:
+    folder = tmp_path / "D[1]*"
+    folder.mkdir()
+    (folder / "a.mp4").touch()
+    content = {"schema": 1, "name": "x", "cameras": [{"id": "c", "videos": ["*.mp4"]}]}
+    site = parse_site(content, folder / "site.yaml")
+    assert [recording.path for recording in camera_videos(site.cameras[0])] == [folder / "a.mp4"]
+
+
 def test_a_start_of_the_camera_holds_for_its_recordings(tmp_path: Path) -> None:
     stated = camera(time={"from": "start", "start": "2026-01-01T00:00:00Z"})
     assert camera_videos(parse_site(stated, tmp_path / "site.yaml").cameras[0])[0].start == datetime(

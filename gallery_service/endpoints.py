@@ -156,8 +156,8 @@ def clip(site: Site, tracklet_id: str, range: Annotated[str | None, Header()] = 
 
 
 @router.get("/healthz", summary="Is the process alive")
-def healthz() -> Health:
-    """Always ok while it can answer."""
+async def healthz() -> Health:
+    """Always ok while it can answer; it waits for no worker thread."""
     return Health(status="ok")
 
 

@@ -99,7 +99,7 @@ def parse_moment(text: str, name: str) -> int:
     try:
         if not _RFC3339.fullmatch(given):
             raise ValueError
-        moment = datetime.fromisoformat(given.upper())
+        moment = datetime.fromisoformat(given.upper()).astimezone(UTC)  # overflows at the ends of the calendar
         return (moment - _EPOCH) // timedelta(microseconds=1)
     except (ValueError, OverflowError):
         raise BadQuery(

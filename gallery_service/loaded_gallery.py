@@ -30,13 +30,13 @@ class LoadedGallery:
 
     Attributes:
         generation: of the rows it was loaded from.
-        current_model: what models/current named then, which may be a model that has not indexed the site yet.
+        current_model: what models/current named then, None for nothing; it may not have indexed the site yet.
         columns, index: row i of the one is row i of the other.
         left_out: tracklets that this model has no vector of yet.
     """
 
     generation: int
-    current_model: str
+    current_model: str | None
     bundle: Bundle
     embedder: Embedder
     columns: FilterColumns
@@ -50,7 +50,7 @@ def load_gallery(
     bundle: Bundle,
     embedder: Embedder,
     camera_ids: Sequence[str],
-    current_model: str,
+    current_model: str | None,
 ) -> LoadedGallery:
     """Read the rows and the segments of one model.
 

@@ -20,11 +20,12 @@ from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy.exc import SQLAlchemyError
 
 from gallery_service.build import database_path
 from gallery_service.clips import ClipCache, ClipRequest, centred_span, cut_clip
 from gallery_service.database import open_database
-from gallery_service.errors import BadQuery, NotFound, NotIndexed, SegmentError
+from gallery_service.errors import BadQuery, NotFound, NotIndexed
 from gallery_service.filters import SearchFilters, format_moment, make_filters
 from gallery_service.loaded_gallery import LoadedGallery, load_gallery
 from gallery_service.repository import GalleryRepository, StoredTracklet
@@ -47,6 +48,8 @@ _RERANK_CANDIDATES = 100
 # A page of matches asks for the same few recordings again and again.
 _RECORDING_KNOWN_S = 5.0
 _RECORDINGS_KEPT = 10_000
+# A gallery that cannot be loaded is not tried again with every request, unless something changes.
+_AFTER_FAILURE_S = 5.0
 
 _log = logging.getLogger("gallery_service")
 
@@ -92,6 +95,8 @@ class SiteSearch:
         self._repository: GalleryRepository | None = None
         self._loaded: LoadedGallery | None = None
         self._look_again = 0.0
+        self._tried: tuple[int, str | None] | None = None
+        self._failed_until = 0.0
         self._opening = threading.Lock()
         self._refreshing = threading.Lock()
         self._embedding = threading.Lock()
@@ -130,10 +135,11 @@ class SiteSearch:
         """
         from models.images import decode_image
 
-        filters = self._filters(request)
-        pixels = decode_image(image, what=what, max_pixels=self.settings.max_image_pixels)
         gallery = self.refresh()
+        filters = self._filters(gallery, request)
+        # One image at a time: decoding and embedding are what a client can make expensive.
         with self._embedding:
+            pixels = decode_image(image, what=what, max_pixels=self.settings.max_image_pixels)
             query: NDArray[np.float32] = gallery.embedder.embed([pixels])[0]
         return self._answer(gallery, query, request, filters, who, image_sha256=hashlib.sha256(image).hexdigest())
 
@@ -143,22 +149,22 @@ class SiteSearch:
         Raises:
             GalleryError: there is no such tracklet, a filter is wrong, or the site has no gallery yet.
         """
-        filters = self._filters(request, exclude_tracklet=tracklet_id)
         gallery = self.refresh()
+        filters = self._filters(gallery, request, exclude_tracklet=tracklet_id)
         row = gallery.columns.row(tracklet_id)
         if row is None:
             raise NotFound(self._no_tracklet(tracklet_id))
         query = gallery.index.vectors(np.array([row], np.int64))[0]
         return self._answer(gallery, query, request, filters, who, tracklet_id=tracklet_id)
 
-    def _filters(self, request: SearchRequest, exclude_tracklet: str | None = None) -> SearchFilters:
+    def _filters(
+        self, gallery: LoadedGallery, request: SearchRequest, exclude_tracklet: str | None = None
+    ) -> SearchFilters:
         if not 1 <= request.top_k <= MAX_TOP_K:
             raise BadQuery(f"top_k is {request.top_k}; ask for 1 to {MAX_TOP_K}")
         if request.purpose is not None and len(request.purpose) > MAX_PURPOSE:
             raise BadQuery(f"purpose is longer than {MAX_PURPOSE} characters; shorten it")
-        known = [camera.id for camera in self._site.cameras]
-        if self._loaded is not None:
-            known = list(dict.fromkeys([*known, *self._loaded.columns.camera_ids]))
+        known = list(dict.fromkeys([*(camera.id for camera in self._site.cameras), *gallery.columns.camera_ids]))
         return make_filters(
             known, request.cameras, request.exclude_cameras, request.since, request.until, exclude_tracklet
         )
@@ -233,7 +239,7 @@ class SiteSearch:
 
     def _notice(self, gallery: LoadedGallery) -> str | None:
         command = f"python -m gallery_service index {self._ref}"
-        if gallery.current_model != gallery.bundle.version:
+        if gallery.current_model not in (None, gallery.bundle.version):
             return (
                 f"Model {gallery.current_model} is live but has not indexed this site yet; this answer is from "
                 f"{gallery.bundle.version}. Run '{command}'."
@@ -269,13 +275,16 @@ class SiteSearch:
             NotFound: clips are off, or the recording is gone.
         """
         tracklet = self._stored(tracklet_id)
-        if not self._site.clips.enabled:
-            raise NotFound(f"clips are off for this site; set 'clips: {{enabled: true}}' in {self._site.file.name}")
+        with self._refreshing:
+            self._reread_site()
+            site = self._site
+        if not site.clips.enabled:
+            raise NotFound(f"clips are off for this site; set 'clips: {{enabled: true}}' in {site.file.name}")
         recording = self._recording(tracklet)
-        if recording is None:
+        camera = next((camera for camera in site.cameras if camera.id == tracklet.camera_id), None)
+        if recording is None or camera is None:
             raise NotFound("the recording this tracklet was cut from is gone; put it back to play clips")
-        camera = next(camera for camera in self._site.cameras if camera.id == tracklet.camera_id)
-        span = centred_span(tracklet.start_pts_s, tracklet.end_pts_s, self._site.clips.seconds)
+        span = centred_span(tracklet.start_pts_s, tracklet.end_pts_s, site.clips.seconds)
         request = ClipRequest(
             recording=recording,
             start_s=span[0],
@@ -371,7 +380,7 @@ class SiteSearch:
         """The site in one line, also while it cannot be searched."""
         try:
             info = self.info()
-        except (NotIndexed, SegmentError):
+        except NotIndexed:
             return SiteSummary(site=self.name, cameras=len(self._site.cameras), tracklets=0, model_version=None)
         return SiteSummary(
             site=self.name, cameras=len(info.cameras), tracklets=info.tracklets, model_version=info.model_version
@@ -395,27 +404,34 @@ class SiteSearch:
             loaded = self._loaded
             if loaded is not None and time.monotonic() < self._look_again:
                 return loaded
-            repository = self._open()
-            current = ModelStore(self._workspace.models).current_version()
-            if loaded is not None:
-                same = loaded.generation == repository.generation() and loaded.current_model == current
-                if same:
-                    return loaded
             started = time.monotonic()
             try:
-                self._loaded = self._load(repository, current)
-            except SegmentError as error:
-                # A segment that vanished under a running index command, or was damaged since: what is loaded is whole.
+                self._loaded = loaded = self._load()
+            except NotIndexed:
+                raise
+            except (ValueError, OSError, SQLAlchemyError) as error:
+                # A segment that vanished under a running index command, a model or a database that was damaged since:
+                # what is loaded is whole.
                 if loaded is None:
-                    raise NotIndexed(str(error)) from None
+                    raise NotIndexed(f"site '{self.name}' cannot be searched: {error}") from None
                 _log.warning("keeping the gallery loaded before: %s", error)
-                return loaded
+                self._failed_until = time.monotonic() + _AFTER_FAILURE_S
             # While a long index run adds shard after shard, loading must not take up all the time there is.
             took = time.monotonic() - started
-            self._look_again = time.monotonic() + (5 * took if took > 1 else 0)
-            return self._loaded
+            if took > 1:
+                self._look_again = time.monotonic() + 5 * took
+            return loaded
 
-    def _load(self, repository: GalleryRepository, current: str | None) -> LoadedGallery:
+    def _load(self) -> LoadedGallery:
+        """The gallery as it is on disk now: the loaded one where that has not changed."""
+        repository = self._open()
+        current = ModelStore(self._workspace.models).current_version()
+        loaded, state = self._loaded, (repository.generation(), current)
+        if loaded is not None:
+            unchanged = state == (loaded.generation, loaded.current_model)
+            if unchanged or (state == self._tried and time.monotonic() < self._failed_until):
+                return loaded
+        self._tried = state
         version = self._searchable_version(repository, current)
         previous = self._loaded
         if previous is not None and previous.bundle.version == version:
@@ -428,7 +444,7 @@ class SiteSearch:
             bundle,
             embedder,
             [camera.id for camera in self._site.cameras],
-            current or version,
+            current,
         )
 
     def _searchable_version(self, repository: GalleryRepository, current: str | None) -> str:

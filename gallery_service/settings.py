@@ -14,7 +14,7 @@ class ServiceSettings(BaseSettings):
     Attributes:
         allowed_hosts: names, without port, that requests may address besides 127.0.0.1, localhost and ::1 (JSON list).
         max_upload_bytes: of one query image.
-        max_image_pixels: of one query image once decoded.
+        max_image_pixels: of one query image once decoded; a whole frame of a 4K camera has 8 million.
         body_timeout_s: a client that takes longer to send its body is turned away.
         max_connections: more at once are answered 503.
         threads: of the embedding session; None: as many as there are cores.
@@ -27,7 +27,7 @@ class ServiceSettings(BaseSettings):
 
     allowed_hosts: list[str] = Field(default_factory=list)
     max_upload_bytes: Annotated[int, Field(ge=1)] = 10 * 1024 * 1024
-    max_image_pixels: Annotated[int, Field(ge=1)] = 40_000_000
+    max_image_pixels: Annotated[int, Field(ge=1)] = 16_000_000
     body_timeout_s: Annotated[float, Field(gt=0)] = 60.0
     max_connections: Annotated[int, Field(ge=1)] = 64
     threads: Annotated[int | None, Field(ge=1)] = None

@@ -267,6 +267,50 @@ def test_a_changed_site_yaml_holds_at_once(search: SiteSearch) -> None:
     assert search.search_image(query, SearchRequest()).matches
 
 
+def test_a_mask_drawn_or_clips_turned_off_hold_for_the_very_next_clip(search: SiteSearch) -> None:
+    """Nobody searches in between."""
+    matches = search.search_image(encode_jpeg(synthetic.query_crop(0)), SearchRequest()).matches
+    playable = next(match.tracklet_id for match in matches if match.clip_url is not None)
+    before = search.clip(playable)
+    content = yaml.safe_load(search.site.file.read_text())
+    for camera in content["cameras"]:
+        camera["mask"] = [[[0, 0], [1, 0], [1, 1], [0, 1]]]
+    search.site.file.write_text(yaml.safe_dump(content))
+    assert search.clip(playable) != before
+    content["clips"]["enabled"] = False
+    search.site.file.write_text(yaml.safe_dump(content))
+    with pytest.raises(NotFound, match="clips are off"):
+        search.clip(playable)
+    content["clips"]["enabled"] = True
+    content["cameras"] = [camera for camera in content["cameras"] if not playable.startswith(camera["id"])]
+    search.site.file.write_text(yaml.safe_dump(content))
+    with pytest.raises(NotFound, match="recording"):
+        search.clip(playable)
+
+
+def test_a_camera_added_under_a_running_service_can_be_asked_for_at_once(search: SiteSearch) -> None:
+    query = encode_jpeg(synthetic.query_crop(0))
+    content = yaml.safe_load(search.site.file.read_text())
+    content["cameras"].append({"id": "cam9", "videos": []})
+    search.site.file.write_text(yaml.safe_dump(content))
+    assert search.search_image(query, SearchRequest(cameras=["cam9"])).matches == []
+
+
+def test_a_damaged_model_leaves_the_gallery_that_was_loaded(
+    search: SiteSearch, caplog: pytest.LogCaptureFixture
+) -> None:
+    query = encode_jpeg(synthetic.query_crop(0))
+    before = search.refresh()
+    store = ModelStore(Workspace(search.site).models)
+    other = synthetic.add_model(search.site, seed=2)
+    build_gallery(search.site, threads=1, quiet=True)
+    onnx = store.folder / other.version / "model.onnx"
+    onnx.write_bytes(onnx.read_bytes()[:-9])
+    assert search.search_image(query, SearchRequest()).model_version == before.bundle.version
+    assert search.summary().model_version == before.bundle.version
+    assert caplog.text.count("keeping the gallery loaded before") == 1, "not tried with every request"
+
+
 def test_a_replaced_recording_has_no_clips(search: SiteSearch) -> None:
     for path in search.site.folder.glob("recordings/*/*.mp4"):
         synthetic.write_recording(path, 1, [], seconds=2)

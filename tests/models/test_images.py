@@ -102,6 +102,32 @@ def test_between_our_limit_and_pillows() -> None:
         decode_image(png(10_000, 10_000, 8, 2, b""), what="x")
 
 
+def test_a_jpeg_of_endless_scans_is_refused_at_once() -> None:
+    """A progressive JPEG whose last scan comes again and again: a few bytes each, a pass over the picture each."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (512, 512), (90, 120, 30)).save(buffer, "JPEG", progressive=True)
+    data = buffer.getvalue()
+    assert decode_image(data, what="x").shape == (512, 512, 3)
+    last = data.rindex(b"\xff\xda")
+    bomb = data[:last] + data[last:-2] * 5000 + data[-2:]
+    with pytest.raises(ImageError, match="more than 100 scans"):
+        decode_image(bomb, what="x")
+
+
+def test_transparency_costs_no_more_than_a_few_copies() -> None:
+    code = (
+        "import io, resource, sys, numpy as np\n"
+        "from PIL import Image\n"
+        "from models.images import decode_image\n"
+        "buffer = io.BytesIO(); Image.new('RGBA', (4000, 4000), (9, 9, 9, 9)).save(buffer, 'PNG', compress_level=1)\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "decode_image(buffer.getvalue(), what='x')\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 5 * 64, "MiB; one RGBA copy has 64"
+
+
 def test_truncated_jpeg_is_refused_at_every_length() -> None:
     data = encode_jpeg(scene(64, 48)[:, :, ::-1].copy())
     for length in range(0, len(data) - 2, 7):

@@ -9,8 +9,14 @@ VENV        := .venv
 RUN         := $(VENV)/bin/python
 UV_VERSION  := 0.13.9
 # gpu where an NVIDIA driver answers, openvino on other x86-64 Linux (it serves AMD too), cpu elsewhere. `make setup EXTRA=cpu` overrides.
-EXTRA       ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || { [ "$$(uname -sm)" = "Linux x86_64" ] && echo openvino || echo cpu; })
-# Packages that overwrite each other's files: those of another extra go before this one's come.
+ifndef EXTRA
+EXTRA       := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || { [ "$$(uname -sm)" = "Linux x86_64" ] && echo openvino || echo cpu; })
+endif
+ifeq ($(filter $(EXTRA),cpu openvino gpu),)
+$(error EXTRA is '$(EXTRA)'; it must be cpu, openvino or gpu)
+endif
+# Packages that overwrite each other's files: those of another extra go before this one's come, once it is known that
+# these can be had.
 RIVALS      := onnxruntime onnxruntime-gpu onnxruntime-openvino faiss-cpu faiss-gpu
 READY       := $(VENV)/.ready-$(EXTRA)
 READY_DEV   := $(VENV)/.ready-$(EXTRA)-dev
@@ -32,8 +38,10 @@ $(VENV)/bin/uv:
 
 $(READY): pyproject.toml constraints.txt | $(VENV)/bin/uv
 	@echo "installing the '$(EXTRA)' packages (several GB the first time; the default PyTorch brings CUDA)" >&2
+	@$(INSTALL) --dry-run -e '.[$(EXTRA)]'
+	@ls $(VENV)/.ready-* 2>/dev/null | grep -qv -e '-$(EXTRA)$$' -e '-$(EXTRA)-dev$$' && \
+	    $(VENV)/bin/uv pip uninstall --quiet --python $(RUN) $(RIVALS) 2>/dev/null || true
 	@rm -f $(VENV)/.ready-*
-	@$(VENV)/bin/uv pip uninstall --quiet --python $(RUN) $(RIVALS) 2>/dev/null
 	@$(INSTALL) -e '.[$(EXTRA)]'
 	@touch $@
 
@@ -60,7 +68,7 @@ ingest: need-site $(READY)  ## only new recordings of SITE
 	@$(RUN) -m ingest run "$(SITE)"
 
 serve: need-site $(READY)  ## search page and API of SITE on http://127.0.0.1:8000 (PORT=n)
-	@$(RUN) -m gallery_service serve $(SITE) --port $(PORT)
+	@$(RUN) -m gallery_service serve "$(SITE)" --port $(PORT)
 
 lint: $(READY_DEV)  ## ruff, mypy, the one-way rule of imports, and that every extra resolves
 	@$(VENV)/bin/ruff check .

@@ -43,7 +43,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     tensors = {name: t.detach().cpu().contiguous().clone() for name, t in checkpoint.tensors.items()}
     header = {"calr": json.dumps({"schema": SCHEMA, **checkpoint.state}, sort_keys=True)}
     write_bytes(path, save(tensors, metadata=header))
-    for old in _numbered(folder)[:-KEPT]:
+    # A run has one writer (the workspace's lock): unfinished files are those of attempts that were killed.
+    for old in [*_numbered(folder)[:-KEPT], *folder.glob(".*.tmp")]:
         old.unlink()
     return path
 

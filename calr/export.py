@@ -73,14 +73,21 @@ def export_site(site_ref: str) -> dict[str, Any]:
         if trained is None:
             raise ExportError(f"site {site.name} has no trained model yet: python -m calr train {site_ref}")
         before = workspace.read_status("export")
+        store = ModelStore(workspace.models)
         if before is not None and before["run_id"] == trained["run_id"] and _still_there(workspace, before):
-            return {**before, "state": "nothing to do"}
+            # Somebody may have promoted another version, or rolled back, since.
+            live_version = store.current_version() or before["live_version"]
+            return {**before, "live_version": live_version, "state": "nothing to do"}
         began = monotonic()
         crops = load_crops(list_shards(workspace))
-        store = ModelStore(workspace.models)
         start = _start_bundle(site, store)
         live = store.current() or start
-        net, _ = load_checkpoint(workspace.root / trained["checkpoint"])
+        net, meta = load_checkpoint(workspace.root / trained["checkpoint"])
+        if meta["input_size"] != site.training.input_size:
+            raise ExportError(
+                f"{site.file}: training.input_size is {site.training.input_size}, the last run was trained with "
+                f"{meta['input_size']}; python -m calr train {site_ref}"
+            )
         candidate = store.add(
             net, site.training.input_size, training_run=trained["run_id"], data_fingerprint=crops.fingerprint()
         )

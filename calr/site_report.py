@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from calr.contact_sheet import draw_contact_sheet, pick_rows
 from calr.neighbour_graph import centre_per_camera
-from calr.site_embeddings import SiteEmbeddings, embed_site
+from calr.site_embeddings import SiteEmbeddings, embed_site, judge_without_labels
 from calr.site_evaluation import evaluate_site
 
 if TYPE_CHECKING:
@@ -48,14 +48,19 @@ def report_site(site_ref: str) -> SiteReport:
     from ingest.shards import list_shards, load_crops
     from ingest.site import load_site
     from ingest.workspace import Workspace
+    from models.bundle import ModelStore
 
     site = load_site(site_ref)
     workspace = Workspace(site)
     with workspace.lock():
         statuses = {stage: workspace.read_status(stage) for stage in STAGES}
+        live = ModelStore(workspace.models).current_version()
         for stage, command in (("ingest", "python -m ingest run"), ("export", "python -m calr export")):
             if statuses[stage] is None:
                 raise ReportError(f"site {site.name} has no {stage} yet: {command} {site_ref}")
+        if statuses["export"] is not None and live is not None:
+            # Somebody may have promoted another version, or rolled back, since the export.
+            statuses["export"]["live_version"] = live
         shards = list_shards(workspace)
         crops = load_crops(shards)
         basis = _basis(crops, statuses)
@@ -121,11 +126,15 @@ def _assemble(workspace: Workspace, shards: list[Shard], crops: CropSet, statuse
         except ValueError as unmeasured:
             notices.append(str(unmeasured))
 
+    live, start = export["live_version"], export["start_version"]
+    label_free = dict(export["label_free"])
+    if live not in label_free:
+        label_free[live] = judge_without_labels(crops, embedded(bundles["live"])).as_dict()
     _write_contact_sheet(workspace.root, crops, embedded(bundles["live"]).tracklets, identities)
     return {
         "schema": 1,
         "site": workspace.site.name,
-        "model_version": export["live_version"],
+        "model_version": live,
         "promotion": {key: export[key] for key in ("promoted", "reason", "candidate_version")},
         "counts": statuses["ingest"]["counts"],
         "failures": statuses["ingest"].get("failures", []),
@@ -133,8 +142,8 @@ def _assemble(workspace: Workspace, shards: list[Shard], crops: CropSet, statuse
         "detection": _detection(shards),
         "tracklet_purity": _purity(shards),
         "retrieval": retrieval,
-        "label_free": export["label_free"][export["live_version"]],
-        "label_free_start": export["label_free"][export["start_version"]],
+        "label_free": label_free[live],
+        "label_free_start": label_free[start],
         "seconds": {
             stage: round(float(status["seconds"]), 2)
             for stage, status in statuses.items()

@@ -15,10 +15,12 @@ from models.onnx_export import ExportError
 from models.onnx_session import SessionError
 from models.pooling import POOLINGS
 from models.reid import ARCHITECTURES, ReidNet, build_reid
-from models.weights import WeightsError, load_checkpoint, load_weights
+from models.weights import WeightsError, checkpoint_meta, load_checkpoint, load_weights
 
 app = typer.Typer(help="Export networks as model bundles; list, promote and roll back a site's versions.")
 errors = Console(stderr=True)
+
+DEFAULT_SIZE = (256, 128)
 
 ModelsDir = Annotated[Path, typer.Argument(help="A site's models folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
@@ -34,8 +36,13 @@ def export(
         str | None,
         typer.Option(help=f"One of {', '.join(ARCHITECTURES)}; not needed for a checkpoint of this product."),
     ] = None,
-    pooling: Annotated[str, typer.Option(help=f"One of {', '.join(POOLINGS)}.")] = "avg",
-    input_size: Annotated[tuple[int, int], typer.Option(help="Height and width of the input.")] = (256, 128),
+    pooling: Annotated[
+        str | None, typer.Option(help=f"One of {', '.join(POOLINGS)}; default: the checkpoint's, or avg.")
+    ] = None,
+    input_size: Annotated[
+        tuple[int, int] | None,
+        typer.Option(help="Height and width of the input; default: the checkpoint's, or 256 128."),
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Turn weights into a bundle."""
@@ -81,11 +88,24 @@ def rollback(models_dir: ModelsDir, json_: Json = False) -> None:
     _show(ModelStore(_existing(models_dir)).rollback(), json_)
 
 
-def _network(weights: str, arch: str | None, pooling: str, size: tuple[int, int]) -> tuple[ReidNet, tuple[int, int]]:
-    if arch is None:
+def _network(
+    weights: str, arch: str | None, pooling: str | None, size: tuple[int, int] | None
+) -> tuple[ReidNet, tuple[int, int]]:
+    own = checkpoint_meta(weights)
+    if own is not None:
         net, meta = load_checkpoint(weights)
-        height, width = meta.get("input_size", size)
-        return net, (int(height), int(width))
+        trained: tuple[int, int] | None = meta.get("input_size")
+        for option, wanted, is_ in (
+            ("--arch", arch, net.arch),
+            ("--pooling", pooling, net.pooling),
+            ("--input-size", size, trained),
+        ):
+            if wanted is not None and is_ is not None and wanted != is_:
+                raise WeightsError(f"{weights}: trained with {is_}, not with {option} {wanted}; leave {option} out")
+        return net, trained or size or DEFAULT_SIZE
+    if arch is None:
+        raise WeightsError(f"{weights}: plain weights do not say their architecture; add --arch")
+    pooling = pooling or "avg"
     if arch not in ARCHITECTURES or pooling not in POOLINGS:
         raise WeightsError(
             f"unknown --arch {arch!r} or --pooling {pooling!r}; "
@@ -95,7 +115,7 @@ def _network(weights: str, arch: str | None, pooling: str, size: tuple[int, int]
     report = load_weights(net, weights)
     if report.missing:
         errors.print(f"not in the weights, left at its initial value: {', '.join(report.missing)}", style="yellow")
-    return net, size
+    return net, size or DEFAULT_SIZE
 
 
 def _existing(folder: Path) -> Path:

@@ -39,6 +39,7 @@ _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
+_AGAIN = "the bundle is damaged: delete its folder and export it again"
 _Names: TypeAlias = list[str]  # inside ModelStore, `list` is a method
 
 
@@ -175,15 +176,15 @@ def load_bundle(path: str | Path) -> Bundle:
     files = _need(record, "files", dict, path)
     for name in ("model.onnx", "calibration.json"):
         if name not in files:
-            raise BundleError(f"{path / 'bundle.json'}: field files does not list {name}; export the bundle again")
+            raise BundleError(f"{path / 'bundle.json'}: field files does not list {name}; {_AGAIN}")
     for name, wanted in files.items():
         if not _FILE_NAME.fullmatch(name):
             raise BundleError(f"{path / 'bundle.json'}: {name!r} is no plain file name")
         if not (path / name).is_file():
-            raise BundleError(f"{path / name}: missing; export the bundle again")
+            raise BundleError(f"{path / name}: missing; {_AGAIN}")
         found = sha256_file(path / name)
         if found != wanted:
-            raise BundleError(f"{path / name}: SHA-256 is {found}, bundle.json says {wanted}; export the bundle again")
+            raise BundleError(f"{path / name}: SHA-256 is {found}, bundle.json says {wanted}; {_AGAIN}")
     size = _need(record, "input_size", list, path)
     if len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
         raise BundleError(f"{path / 'bundle.json'}: field input_size must be [height, width], got {size!r}")
@@ -242,11 +243,13 @@ class ModelStore:
         return None if version is None else self.load(version)
 
     def current_version(self) -> str | None:
-        """The live version's name, None before the first promotion."""
+        """The live version's name, None before the first promotion. Raises BundleError where it cannot be read."""
         try:
             return (self.folder / "current").read_text(encoding="utf-8").strip() or None
         except FileNotFoundError:
             return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise BundleError(f"{self.folder / 'current'}: cannot be read ({error}); promote a version again") from None
 
     def history(self) -> _Names:
         """Promoted versions, oldest first, up to the live one."""
@@ -325,7 +328,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         raise BundleError(f"{path}: missing; {path.parent} is no model bundle") from None
     except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: cannot be read ({error}); export the bundle again") from error
+        raise BundleError(f"{path}: cannot be read ({error}); {_AGAIN}") from error
     if not isinstance(record, dict):
         raise BundleError(f"{path}: must be a JSON object")
     return record
@@ -335,7 +338,7 @@ def _need(record: dict[str, Any], name: str, kind: type, path: Path) -> Any:
     value = record.get(name)
     if type(value) is not kind:
         raise BundleError(
-            f"{path / 'bundle.json'}: field {name} must be of kind {kind.__name__}, got {value!r}; export it again"
+            f"{path / 'bundle.json'}: field {name} must be of kind {kind.__name__}, got {value!r}; {_AGAIN}"
         )
     return value
 

@@ -3,8 +3,11 @@ embedders and detectors alike."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+import logging
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -12,6 +15,8 @@ if TYPE_CHECKING:
     import onnxruntime
 
 Precision = Literal["default", "exact"]
+
+_log = logging.getLogger(__name__)
 
 
 class SessionError(ValueError):
@@ -84,9 +89,15 @@ def make_session(
         options.intra_op_num_threads = threads
     providers = provider_order(threads) if precision == "default" else [("CPUExecutionProvider", {})]
     if providers[0][0] == "CUDAExecutionProvider" and hasattr(onnxruntime, "preload_dlls"):
-        onnxruntime.preload_dlls()  # finds the CUDA libraries that came with torch
+        # Finds the CUDA libraries that came with torch. What it has to say it prints, and standard output is for JSON.
+        with contextlib.redirect_stdout(sys.stderr):
+            onnxruntime.preload_dlls()
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:
         # The runtime raises its own types, one per status code, without a common public base.
         raise SessionError(f"{path}: onnxruntime {onnxruntime.__version__} cannot open it ({error})") from error
+    wanted, got = providers[0][0], session.get_providers()[0]
+    if got != wanted:
+        _log.warning("%s is installed but does not work here: computing with %s, which is slower", wanted, got)
+    return session

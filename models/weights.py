@@ -115,9 +115,21 @@ def save_checkpoint(path: str | Path, net: ReidNet, meta: dict[str, Any]) -> Non
     write_bytes(path, save(tensors, metadata))
 
 
+def checkpoint_meta(ref: str | Path) -> dict[str, Any] | None:
+    """The meta of a checkpoint of this product; None for plain weights and for names of :data:`ZOO`.
+
+    Raises:
+        WeightsError: the file is missing or damaged.
+    """
+    if str(ref) in ZOO:
+        return None
+    _, metadata = _read_safetensors(_checked_path(str(ref)))
+    return _own_metadata(metadata) or None
+
+
 def load_checkpoint(path: str | Path) -> tuple[ReidNet, dict[str, Any]]:
     """Read what :func:`save_checkpoint` wrote: the network in eval mode on the CPU, and its meta (with ``arch`` and
-    ``pooling``).
+    ``pooling``; ``input_size``, where there is one, as (height, width)).
 
     Raises:
         WeightsError: missing, damaged, not a checkpoint of this product, or of a newer schema.
@@ -134,6 +146,11 @@ def load_checkpoint(path: str | Path) -> tuple[ReidNet, dict[str, Any]]:
     arch, pooling = meta.get("arch"), meta.get("pooling")
     if arch not in ARCHITECTURES or pooling not in POOLINGS:
         raise WeightsError(f"{path}: unknown architecture {arch!r} or pooling {pooling!r}; update the product")
+    if "input_size" in meta:
+        size = meta["input_size"]
+        if not (isinstance(size, list) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)):
+            raise WeightsError(f"{path}: its input_size is {size!r}, not [height, width]; it was not written by us")
+        meta["input_size"] = (size[0], size[1])
     net = build_reid(arch, pooling=pooling)
     report = _fill(net, state, str(path), arch)
     if report.missing:
@@ -210,11 +227,15 @@ def _fill(net: ReidNet, state: dict[str, torch.Tensor], source: str, hint: str) 
             skipped.append(name)
         elif target not in wanted:
             misfits.append(f"{name} has no place in it")
+        elif target in fitting:
+            misfits.append(f"{name} is in it twice, under two names")
+        elif wanted[target].is_floating_point() and not tensor.is_floating_point():
+            misfits.append(f"{name} holds {tensor.dtype}, not floating-point numbers")
         elif wanted[target].shape != tensor.shape:
             misshapen.add(target)
             misfits.append(f"{name} is {tuple(tensor.shape)}, it needs {tuple(wanted[target].shape)}")
         else:
-            fitting[target] = tensor
+            fitting[target] = tensor.to(wanted[target].dtype)
     missing = [name for name in wanted if name not in fitting]
     essential = [name for name in missing if name not in misshapen and not _may_be_missing(net, name)]
     misfits += [f"{name} is not in the file" for name in essential]

@@ -26,7 +26,9 @@ import hashlib
 import json
 import multiprocessing
 import os
+import re
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -154,6 +156,7 @@ def site_description(plans: list[CameraPlan], folder: Path) -> dict[str, Any]:
 
 def _render_camera(plan: CameraPlan, folder: Path, done: Any, parent: int) -> None:
     """Body of a worker process. `done`: shared counter of this camera's finished frames."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
     cv2.setNumThreads(1)
     video = folder / "recordings" / recording_name(plan.camera)
     truth = folder / "ground_truth" / f"cam{plan.camera + 1}.csv"
@@ -221,7 +224,9 @@ def _read_mark(folder: Path) -> dict[str, Any] | None:
     try:
         mark = json.loads((folder / MARK).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        others = sorted(path.name for path in folder.iterdir() if path.name != LOCK)
+        # A kill while the mark was first written leaves its temporary file.
+        ours = re.compile(rf"{re.escape(LOCK)}|\.{re.escape(MARK)}\..*\.tmp")
+        others = sorted(path.name for path in folder.iterdir() if not ours.fullmatch(path.name))
         if others:
             raise DemoError(
                 f"{folder}: not empty ({others[0]}) and without {MARK}, so it is no demo and stays as it is; "

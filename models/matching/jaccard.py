@@ -46,7 +46,7 @@ def jaccard_distance(
         raise ValueError(f"k1 and k2 must be at least 1, got {k1} and {k2}")
     if len(tensor) == 0:
         return sp.csr_matrix(np.empty((0, 0), dtype=np.float32))
-    ranked = ranked_neighbours(tensor, k1, chunk)
+    ranked = ranked_neighbours(tensor, max(k1, k2 - 1), chunk)
     encoding = neighbour_encoding(tensor, ranked, k1, k2)
     return shared_weight(encoding)
 
@@ -175,7 +175,8 @@ def _sum_of_minima_in(
     place = np.empty(columns.shape[0], dtype=np.int64)
     place[partners] = np.arange(len(partners))
     flat = np.repeat(own_row, counts) * len(partners) + place[other]
-    sums = np.bincount(flat, smaller, minlength=(stop - start) * len(partners)).reshape(stop - start, -1)
+    sums = np.bincount(flat, smaller, minlength=(stop - start) * len(partners)).reshape(stop - start, len(partners))
+    sums = sums.astype(np.float64, copy=False)  # of nothing, bincount makes integers
     row, hit = np.nonzero(sums)
     return sp.csr_matrix((sums[row, hit], (row, partners[hit])), shape=(stop - start, columns.shape[0]))
 

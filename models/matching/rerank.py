@@ -47,7 +47,7 @@ def k_reciprocal_rerank(
     if not bool(torch.isfinite(both).all()):
         raise ValueError("query and gallery must be finite")
     scale = _largest_distances(both)
-    encoding = neighbour_encoding(both, ranked_neighbours(both, k1), k1, k2, scale)
+    encoding = neighbour_encoding(both, ranked_neighbours(both, max(k1, k2 - 1)), k1, k2, scale)
     jaccard = 1.0 - shared_weight_between(encoding[:count], encoding[count:]).toarray()
     original = (2.0 - 2.0 * (left.double() @ right.double().T)).clamp(min=0.0).cpu().numpy() / scale[:count, None]
     return ((1.0 - lambda_) * jaccard + lambda_ * original).astype(np.float32)

@@ -132,6 +132,11 @@ def test_a_folder_that_is_no_demo_is_refused_and_not_touched(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+def test_a_kill_while_the_mark_was_first_written_leaves_a_demo(tmp_path: Path) -> None:
+    (tmp_path / ".demo.json.123.abcd.tmp").write_text("{")
+    assert run(tmp_path, *SMALL).returncode == 0
+
+
 def test_a_strange_demo_json_is_refused(tmp_path: Path) -> None:
     (tmp_path / "demo.json").write_text('{"seed": 7}')
     result = run(tmp_path, *SMALL)

@@ -61,6 +61,18 @@ def test_a_crop_finds_its_own_tracklet_and_json_is_alone_on_standard_output(
     assert scores == sorted(scores, reverse=True)
 
 
+def test_whoever_promotes_another_version_is_named_live(sites: Sites, finished: Sites):
+    shutil.copytree(finished.folder / "small", sites.folder / "small", dirs_exist_ok=True)
+    models = sites.folder / "small" / "models"
+    live = (models / "current").read_text().strip()
+    other = next(path.parent.name for path in models.glob("*/bundle.json") if path.parent.name != live)
+    assert sites.run("models", "promote", str(models), other).returncode == 0
+    assert f"{other} is live" in sites.run("calr", "export", "small").stderr
+    report = sites.run("calr", "report", "small", "--json")
+    assert report.returncode == 0, report.stderr
+    assert json.loads(report.stdout)["model_version"] == other
+
+
 def test_a_second_run_does_nothing_and_says_so(finished: Sites):
     root = finished.folder / "small"
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file() and path.name != ".lock"}

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 
 from models import onnx_export
 from models.__main__ import main
@@ -449,12 +450,37 @@ def test_commands(net: ReidNet, tmp_path: Path, command: Commands) -> None:
     assert err.startswith(f"error: {folder}: no version was live before")
 
 
+def test_a_checkpoint_knows_better_than_the_options(net: ReidNet, tmp_path: Path, command: Commands) -> None:
+    checkpoint = tmp_path / "c.safetensors"
+    save_checkpoint(checkpoint, net, {"input_size": list(SIZE)})
+    export = ("export", "--weights", checkpoint, "--out", tmp_path / "b")
+    code, out, err = command(*export, "--input-size", "256", "128")
+    assert (code, out) == (1, "")
+    assert f"trained with {SIZE}, not with --input-size (256, 128)" in err
+    other = "gem" if net.pooling == "avg" else "avg"
+    assert "not with --pooling" in command(*export, "--pooling", other)[2]
+    assert "not with --arch" in command(*export, "--arch", "mobilenet_v2")[2]
+    code, out, err = command(*export, "--arch", net.arch, "--json")
+    assert code == 0, err
+    assert json.loads(out)["input_size"] == list(SIZE)
+
+
+def test_a_damaged_bundle_says_how_to_go_on(bundle: Bundle, net: ReidNet) -> None:
+    with bundle.model_path.open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(BundleError, match="delete its folder and export it again"):
+        write_bundle(bundle.path, net, bundle.input_size)
+
+
 def test_command_errors(tmp_path: Path, command: Commands) -> None:
     weights = tmp_path / "w.safetensors"
     weights.write_text("no")
+    plain = tmp_path / "plain.safetensors"
+    save_file({"a": torch.zeros(1)}, plain)
     for arguments, message in (
         (("export", "--arch", "osnet_x0_25", "--weights", weights, "--out", tmp_path / "o"), "not a whole"),
-        (("export", "--arch", "vgg", "--weights", weights, "--out", tmp_path / "o"), "unknown --arch 'vgg'"),
+        (("export", "--arch", "vgg", "--weights", plain, "--out", tmp_path / "o"), "unknown --arch 'vgg'"),
+        (("export", "--weights", plain, "--out", tmp_path / "o"), "do not say their architecture"),
         (("export", "--weights", weights, "--out", tmp_path / "o"), "not a whole"),
         (("info", tmp_path), "is no model bundle"),
         (("list", tmp_path / "none"), "no such folder"),

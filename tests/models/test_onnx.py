@@ -177,6 +177,21 @@ def test_provider_order(bfloat16: bool, monkeypatch: pytest.MonkeyPatch) -> None
     assert provider_order() == [("CPUExecutionProvider", {})]
 
 
+def test_a_provider_that_does_not_work_here_is_told_and_not_on_standard_output(
+    osnet: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An installation for CUDA whose libraries do not load, as where the driver or one of them is missing."""
+    monkeypatch.setattr(
+        onnx_session, "provider_order", lambda threads: [("CUDAExecutionProvider", {}), ("CPUExecutionProvider", {})]
+    )
+    monkeypatch.setattr("onnxruntime.preload_dlls", lambda: print("libcurand.so.10 is missing"), raising=False)
+    with pytest.warns(UserWarning, match="CUDAExecutionProvider"):
+        session = make_session(osnet, threads=1)
+    assert session.get_providers()[0] == "CPUExecutionProvider"
+    assert "CUDAExecutionProvider is installed but does not work here" in caplog.text
+    assert capsys.readouterr().out == ""
+
+
 @pytest.mark.parametrize(
     ("flags", "wanted"),
     [("fpu avx512_bf16 amx_tile", True), ("fpu amx_bf16", True), ("fpu avx2 avx512f", False), ("", False)],

@@ -203,6 +203,30 @@ def test_nan_is_refused(small_file: Path) -> None:
     assert untouched(net, before)
 
 
+def test_numbers_that_overflow_are_refused(small_file: Path) -> None:
+    state = load_file(small_file)
+    state["conv5.conv.weight"] = state["conv5.conv.weight"].double() * 1e300
+    save_file(state, small_file)
+    with pytest.raises(WeightsError, match=r"conv5\.conv\.weight holds NaN or infinity"):
+        load_weights(build_reid("osnet_x0_25"), small_file)
+
+
+def test_whole_numbers_are_no_weights(small_file: Path) -> None:
+    state = load_file(small_file)
+    state["conv5.conv.weight"] = state["conv5.conv.weight"].to(torch.int8)
+    save_file(state, small_file)
+    with pytest.raises(WeightsError, match=r"conv5\.conv\.weight holds torch\.int8"):
+        load_weights(build_reid("osnet_x0_25"), small_file)
+
+
+def test_one_tensor_under_two_names_is_refused(small_file: Path) -> None:
+    state = load_file(small_file)
+    state["backbone.conv5.conv.weight"] = state["conv5.conv.weight"] * 2
+    save_file(state, small_file)
+    with pytest.raises(WeightsError, match="twice, under two names"):
+        load_weights(build_reid("osnet_x0_25"), small_file)
+
+
 def test_checksum_in_the_path(small_file: Path) -> None:
     net = build_reid("osnet_x0_25")
     good = sha256_file(small_file)
@@ -247,7 +271,7 @@ def test_checkpoint_round_trip(arch: str, tmp_path: Path) -> None:
         net.train()(torch.randn(4, 3, 64, 32))  # moves the running statistics
     save_checkpoint(tmp_path / "c.safetensors", net, {"input_size": [64, 32], "epoch": 3})
     back, meta = load_checkpoint(tmp_path / "c.safetensors")
-    assert meta == {"schema": 1, "arch": arch, "pooling": "gem", "input_size": [64, 32], "epoch": 3}
+    assert meta == {"schema": 1, "arch": arch, "pooling": "gem", "input_size": (64, 32), "epoch": 3}
     assert not back.training
     assert untouched(back, snapshot(net))
 
@@ -281,6 +305,7 @@ def test_plain_weights_are_no_checkpoint(small_file: Path) -> None:
         ({"schema": 1, "arch": "vgg", "pooling": "avg"}, "'vgg'"),
         ({"schema": 1, "arch": "osnet_x0_25", "pooling": "max"}, "'max'"),
         ({"schema": 1, "arch": ["osnet_x0_25"], "pooling": None}, "unknown architecture"),
+        ({"schema": 1, "arch": "osnet_x0_25", "pooling": "avg", "input_size": "big"}, "input_size is 'big'"),
         (["schema"], "not a checkpoint"),
     ],
 )

@@ -81,6 +81,7 @@ def clustered(n: int, d: int, seed: int = 0) -> torch.Tensor:
         (80, 5, 1, 2),
         (50, 6, 2, 1),
         (64, 32, 30, 10),
+        (40, 8, 2, 6),  # more rows averaged than neighbours count
     ],
 )
 def test_equals_the_dense_definition(n: int, d: int, k1: int, k2: int) -> None:
@@ -201,6 +202,13 @@ def test_rerank_equals_the_dense_definition(q: int, g: int, d: int, k1: int, k2:
     got = k_reciprocal_rerank(features[:q], features[q:], k1, k2, lambda_)
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, dense_rerank(features[:q], features[q:], k1, k2, lambda_), atol=1e-6)
+
+
+def test_rerank_of_a_query_without_a_neighbour_in_the_gallery() -> None:
+    query, gallery = torch.eye(9)[:1], clustered(40, 8)
+    gallery = F.normalize(torch.cat((torch.zeros(40, 1), gallery), dim=1), dim=1)
+    got = k_reciprocal_rerank(query, gallery, k1=5, k2=1)
+    np.testing.assert_allclose(got, dense_rerank(query.numpy(), gallery.numpy(), 5, 1, 0.3), atol=1e-6)
 
 
 def test_rerank_of_nothing_and_of_equals() -> None:

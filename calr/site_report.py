@@ -105,7 +105,7 @@ def _assemble(workspace: Workspace, shards: list[Shard], crops: CropSet, statuse
     identities = crops.identities()
     cameras = crops.tracklet_camera
     notices = [
-        f"taken, but not whole: camera {remark['camera']}, {remark['path']}: {remark['error']}"
+        f"camera {remark['camera']}, {remark['path']}: {remark['error']}"
         for remark in statuses["ingest"].get("remarks", [])
     ]
     if np.unique(cameras).size < 2:

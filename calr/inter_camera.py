@@ -20,6 +20,7 @@ from calr.camera_alignment import CameraClassifier
 from calr.camera_entropy import entropy_weights
 from calr.checkpoint import module_tensors, optimiser_tensors, restore_module, restore_optimiser
 from calr.cluster_memory import ClusterMemory, cluster_cameras, cluster_centroids
+from calr.cluster_quality import cluster_quality
 from calr.cluster_splitting import split_clusters
 from calr.features import extract
 from calr.infomap_clusters import drop_small_clusters, infomap_clusters, renumber
@@ -31,7 +32,6 @@ from calr.neighbour_graph import (
     nearest_links,
     node_features,
 )
-from calr.pairwise_agreement import pairwise_agreement
 from calr.precision import Precision
 from calr.profiles import CameraBalancedNeighbours, NearestNeighbours, Profile
 from calr.refinement import camera_pivots, discard_share, node_scores, published_pivots, refine
@@ -243,8 +243,8 @@ class InterCamera:
             "unused_crops": float((labels["crop"] < 0).mean()),
         }
         if data.identity is not None:
-            record["global"] = pairwise_agreement(found[data.node], data.identity)
-            record["refined"] = pairwise_agreement(labels["crop"], data.identity)
+            record["global"] = cluster_quality(found[data.node], data.identity)
+            record["refined"] = cluster_quality(labels["crop"], data.identity)
         return labels
 
     def _train(self, features: NDArray[np.float32], labels: NDArray[np.int64], on_step: Progress) -> dict[str, float]:

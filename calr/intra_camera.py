@@ -19,9 +19,9 @@ from torch import Tensor
 from calr.augment import Augment
 from calr.checkpoint import module_tensors, optimiser_tensors, restore_module, restore_optimiser
 from calr.cluster_memory import ClusterMemory, cluster_cameras, cluster_centroids
+from calr.cluster_quality import cluster_quality
 from calr.features import extract
 from calr.local_clusters import local_clusters
-from calr.pairwise_agreement import pairwise_agreement
 from calr.precision import Precision
 from calr.profiles import Profile, Stage
 from calr.sampler import BalancedBatches
@@ -94,7 +94,7 @@ class IntraCamera:
         if data.identity is not None:
             # Pairs across cameras are no local cluster's business.
             person = np.where(data.identity >= 0, data.identity * len(data.camera_ids) + data.camera, -1)
-            record["local"] = pairwise_agreement(labels, person)
+            record["local"] = cluster_quality(labels, person)
         waited = self.epoch - self.best_epoch
         self.finished = self.epoch + 1 >= stage.epochs or (stage.patience is not None and waited >= stage.patience)
         if not self.finished:

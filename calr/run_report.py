@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 
 EXAMPLES = 8
 CROPS_PER_ROW, CROPS_KEPT_BEFORE_DISCARDED = 14, 8
+QUALITY = {
+    "precision": "pairs: precision",
+    "recall": "pairs: recall",
+    "f": "pairs: F",
+    "expansion": "clusters per person",
+    "nmi": "normalised mutual information",
+}
+"""What `calr.cluster_quality` measures, as a panel says it."""
 INTRA, INTER, THIRD = "#7a869a", "#1f5fbf", "#c2571a"
 
 
@@ -104,7 +112,7 @@ def _facts(result: RunResult, status: dict[str, Any]) -> list[tuple[str, str]]:
 def _epoch_table(history: list[dict[str, Any]]) -> list[list[str]]:
     known = any("global" in record or "local" in record for record in history)
     head = ["stage", "epoch", "loss", "step size", "clusters", "trained on", "discarded", "silhouette", "camera told"]
-    rows = [[*head, "precision", "recall", "F"] if known else head]
+    rows = [[*head, "precision", "recall", "F", "expansion", "NMI"] if known else head]
     for record in history:
         agreement = record.get("refined") or record.get("local") or {}
         row = [
@@ -119,7 +127,7 @@ def _epoch_table(history: list[dict[str, Any]]) -> list[list[str]]:
             _number(record.get("camera_accuracy"), ".0%"),
         ]
         if known:
-            row += [_number(agreement.get(name), ".3f") for name in ("precision", "recall", "f")]
+            row += [_number(agreement.get(name), ".3f") for name in QUALITY]
         rows.append(row)
     return rows
 
@@ -129,11 +137,11 @@ def _number(value: float | None, form: str) -> str:
 
 
 def draw_curves(history: list[dict[str, Any]]) -> bytes:
-    """Six (with true identities eight) small panels over all epochs, as SVG."""
+    """Six small panels over all epochs, with true identities also those of CALR figure 5, as SVG."""
     from matplotlib.figure import Figure
 
     known = any("global" in record or "local" in record for record in history)
-    rows = 3 if known else 2
+    rows = 4 if known else 2
     figure = Figure(figsize=(11, 2.9 * rows), layout="constrained")
     axes = figure.subplots(rows, 3, squeeze=False).ravel().tolist()
     panels: list[tuple[str, list[tuple[str, str, str | tuple[str, str]]]]] = [
@@ -149,14 +157,14 @@ def draw_curves(history: list[dict[str, Any]]) -> bytes:
     ]
     panels += [
         (
-            f"pairs: {part if len(part) > 1 else part.upper()}",
+            title,
             [
                 ("intra", INTRA, ("local", part)),
                 ("inter", INTER, ("global", part)),
                 ("inter", THIRD, ("refined", part)),
             ],
         )
-        for part in (("precision", "recall", "f") if known else ())
+        for part, title in (QUALITY.items() if known else ())
     ]
     for axis, (title, lines) in zip(axes, panels, strict=False):
         _panel(axis, title, lines, history)

@@ -76,7 +76,7 @@ def test_what_a_run_leaves_behind(tmp_path: Path) -> None:
         ("inter", e) for e in range(3)
     ]
     first = lines[2]
-    assert set(first["global"]) == {"precision", "recall", "f"}
+    assert set(first["global"]) == {"precision", "recall", "f", "expansion", "nmi"}
     assert 0 <= first["camera_accuracy"] <= 1 and first["loss"] == pytest.approx(
         first["loss_contrastive"] + first["loss_alignment"]
     )

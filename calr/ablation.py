@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from calr.profiles import NearestNeighbours, Profile, Refinement, Splitting
+from calr.profiles import Dbscan, NearestNeighbours, Profile, Refinement, Splitting
 
 DIRECT = "direct"
 """The row without any training: the start weights as they are."""
@@ -83,6 +83,12 @@ ROWS = {
             "the paper's graph with the k that suits these features",
             lambda profile: replace(profile, graph=NearestNeighbours(k=10)),
         ),
+        Row(
+            "baseline, DBSCAN",
+            "the baseline with DBSCAN on Jaccard distance in place of Infomap",
+            lambda profile: replace(_bare(profile), clustering=Dbscan()),
+        ),
+        Row("full, DBSCAN", "DBSCAN in place of Infomap", lambda profile: replace(profile, clustering=Dbscan())),
         Row("full, splitting", "chained clusters are split", lambda profile: replace(profile, splitting=Splitting())),
         Row("full, no splitting", "chained clusters stay", lambda profile: replace(profile, splitting=None)),
         Row(

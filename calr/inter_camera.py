@@ -22,9 +22,11 @@ from calr.checkpoint import module_tensors, optimiser_tensors, restore_module, r
 from calr.cluster_memory import ClusterMemory, cluster_cameras, cluster_centroids
 from calr.cluster_quality import cluster_quality
 from calr.cluster_splitting import split_clusters
+from calr.dbscan_clusters import dbscan_clusters
 from calr.features import extract
 from calr.infomap_clusters import drop_small_clusters, infomap_clusters, renumber
 from calr.intra_camera import Progress, make_augment
+from calr.local_clusters import local_clusters
 from calr.neighbour_graph import (
     Links,
     centre_per_camera,
@@ -33,7 +35,7 @@ from calr.neighbour_graph import (
     node_features,
 )
 from calr.precision import Precision
-from calr.profiles import CameraBalancedNeighbours, NearestNeighbours, Profile
+from calr.profiles import CameraBalancedNeighbours, Dbscan, NearestNeighbours, Profile
 from calr.refinement import camera_pivots, discard_share, node_scores, published_pivots, refine
 from calr.sampler import BalancedBatches
 from calr.silhouette import silhouette
@@ -51,14 +53,13 @@ from calr.training_set import TrainingSet
 from models.reid import ReidNet
 
 
-def neighbour_counts(nodes: int, local: int) -> tuple[int, int]:
+def neighbour_counts(m: float) -> tuple[int, int]:
     """How many neighbours a node gets in its own camera and in each other one: (own, other).
 
-    A person leaves m nodes in a camera, m = nodes / local clusters. own = round(1.5·m), at least 2; other =
-    round(0.75·m), at least 1. Tracklets typically have m = 1.3 -> (2, 1); Market-1501's single crops m = 2.4 -> (4, 2),
-    pairwise F 0.61 before training (OSNet x0.25 from MSMT17) where the paper's k = 15 gives 0.42.
+    A person leaves m nodes in a camera. own = round(1.5·m), at least 2; other = round(0.75·m), at least 1. Tracklets
+    typically have m = 1.3 -> (2, 1); Market-1501's single crops m = 2.8 -> (4, 2), pairwise F 0.62 before training
+    (OSNet x0.25 from MSMT17) where the paper's k = 15 gives 0.41.
     """
-    m = nodes / max(local, 1)
     return max(2, round(1.5 * m)), max(1, round(0.75 * m))
 
 
@@ -102,7 +103,7 @@ def build_graph(
     kind: CameraBalancedNeighbours | NearestNeighbours,
     features: NDArray[np.float32],
     data: TrainingSet,
-    local_count: int,
+    nodes_per_person: float,
     seed: int,
 ) -> Graph:
     """The graph over the nodes of a training set.
@@ -111,7 +112,7 @@ def build_graph(
         kind: which graph.
         features: (N, D) L2-normalised features of the crops.
         data: the crops.
-        local_count: number of local clusters, or of nodes where there are none.
+        nodes_per_person: how many nodes a person leaves in a camera (`neighbour_counts`).
         seed: of the sample that sets the similarity cut.
     """
     nodes = node_features(features, data.node, data.nodes)
@@ -122,7 +123,7 @@ def build_graph(
             {"k": kind.k, "min_similarity": kind.min_similarity},
         )
     nodes = centre_per_camera(nodes, data.node_camera)
-    own, other = neighbour_counts(data.nodes, local_count)
+    own, other = neighbour_counts(nodes_per_person)
     cut = similarity_cut(nodes, data.node_camera, seed)
     links = mutual_links_per_camera(nodes, data.node_camera, own, other, cut, data.cannot_link)
     return Graph(links, nodes, {"k_own": own, "k_other": other, "min_similarity": cut})
@@ -143,6 +144,8 @@ class InterCamera:
     Attributes:
         epoch: epochs done.
         finished: nothing is left to do.
+        nodes_per_person: how many nodes a person leaves in a camera, as far as local clusters tell; None before the
+            first epoch.
     """
 
     name = "inter"
@@ -171,6 +174,7 @@ class InterCamera:
         self.optimiser = adam(parameters, self.stage.lr, profile.weight_decay)
         self.epoch = 0
         self.finished = False
+        self.nodes_per_person: float | None = None
 
     def run_epoch(self, on_step: Progress) -> tuple[dict[str, Any], dict[str, NDArray[np.int64]]]:
         """Find who is who, then train on it.
@@ -205,11 +209,21 @@ class InterCamera:
 
     def _cluster(self, features: NDArray[np.float32], record: dict[str, Any]) -> dict[str, NDArray[np.int64]]:
         data, profile = self.data, self.profile
-        local_count = data.nodes if self.local is None else int(self.local.max()) + 1
+        if self.nodes_per_person is None:
+            # Counted once, on the start weights' features, so that runs with and without stage 1 use the same graph.
+            cut = profile.local
+            found = local_clusters(
+                features, data.node, data.node_camera, cut.max_distance, cut.k1, cut.k2, data.cannot_link
+            )
+            self.nodes_per_person = data.nodes / (int(found.max()) + 1)
         graph = build_graph(
-            profile.graph, features, data, local_count, epoch_seed(self.seed, self.name, self.epoch, "graph")
+            profile.graph, features, data, self.nodes_per_person, epoch_seed(self.seed, self.name, self.epoch, "graph")
         )
-        found = infomap_clusters(graph.links, epoch_seed(self.seed, self.name, self.epoch, "infomap"))
+        how = profile.clustering
+        if isinstance(how, Dbscan):
+            found = dbscan_clusters(graph.features, how.eps, how.min_samples, how.k1, how.k2)
+        else:
+            found = infomap_clusters(graph.links, epoch_seed(self.seed, self.name, self.epoch, "infomap"))
         if profile.splitting is not None:
             found = split_clusters(found, graph.features, profile.splitting.max_distance, data.cannot_link)
         found = drop_small_clusters(found, data.crops_per_node, profile.min_cluster_crops)
@@ -296,7 +310,7 @@ class InterCamera:
 
     def state(self) -> dict[str, Any]:
         """Everything a checkpoint needs as JSON."""
-        return {"epoch": self.epoch, "finished": self.finished}
+        return {"epoch": self.epoch, "finished": self.finished, "nodes_per_person": self.nodes_per_person}
 
     def restore(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Continue from a checkpoint of this stage."""
@@ -305,6 +319,7 @@ class InterCamera:
         if self.classifier is not None:
             restore_module("classifier", self.classifier, tensors)
         self.epoch, self.finished = int(state["epoch"]), bool(state["finished"])
+        self.nodes_per_person = state["nodes_per_person"]
 
 
 def _five_numbers(values: NDArray[Any]) -> list[float]:

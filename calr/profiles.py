@@ -34,6 +34,22 @@ class CameraBalancedNeighbours:
 
 
 @dataclass(frozen=True)
+class Infomap:
+    """Global clusters by Infomap over the neighbour graph, as in the paper."""
+
+
+@dataclass(frozen=True)
+class Dbscan:
+    """Global clusters by DBSCAN on Jaccard distance, the classic alternative; the numbers are those of SpCL (NeurIPS
+    2020)."""
+
+    eps: float = 0.6
+    min_samples: int = 4
+    k1: int = 30
+    k2: int = 6
+
+
+@dataclass(frozen=True)
 class Splitting:
     """Global clusters are split where members are not similar on average: the cut on camera-centred cosine distance."""
 
@@ -112,7 +128,8 @@ class Profile:
         name: what site.yaml calls it.
         intra, inter: the two stages; intra None leaves the first stage out (then refinement must be None too).
         local: clustering inside a camera.
-        graph: neighbour graph for global clusters.
+        graph: neighbour graph for global clusters and for the scores of nodes.
+        clustering: how global clusters are found.
         splitting: of global clusters that are chains; None leaves it out.
         min_cluster_crops: smaller global clusters are not trained on (the paper drops 4 or fewer).
         refinement, alignment: None leaves the part out.
@@ -129,6 +146,7 @@ class Profile:
     inter: Stage
     local: LocalClustering = field(default_factory=LocalClustering)
     graph: CameraBalancedNeighbours | NearestNeighbours = field(default_factory=CameraBalancedNeighbours)
+    clustering: Infomap | Dbscan = field(default_factory=Infomap)
     splitting: Splitting | None = field(default_factory=Splitting)
     min_cluster_crops: int = 5
     refinement: Refinement | None = field(default_factory=Refinement)
@@ -147,7 +165,11 @@ class Profile:
 
     def as_json(self) -> dict[str, Any]:
         """All settings, for the run's id and its record."""
-        return {**asdict(self), "graph": {"kind": type(self.graph).__name__, **asdict(self.graph)}}
+        kinds = {
+            name: {"kind": type(part).__name__, **asdict(part)}
+            for name, part in (("graph", self.graph), ("clustering", self.clustering))
+        }
+        return {**asdict(self), **kinds}
 
 
 PROFILES: dict[str, Profile] = {

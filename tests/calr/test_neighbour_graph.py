@@ -87,10 +87,10 @@ def test_centring_takes_the_camera_away() -> None:
 
 
 def test_neighbour_counts_follow_how_often_a_camera_sees_a_person() -> None:
-    assert neighbour_counts(100, 100) == (2, 1)
-    assert neighbour_counts(130, 100) == (2, 1)
-    assert neighbour_counts(240, 100) == (4, 2)
-    assert neighbour_counts(1000, 100)[0] > neighbour_counts(1000, 100)[1] >= 7
+    assert neighbour_counts(1.0) == (2, 1)
+    assert neighbour_counts(1.3) == (2, 1)
+    assert neighbour_counts(2.4) == (4, 2)
+    assert neighbour_counts(10.0)[0] > neighbour_counts(10.0)[1] >= 7
 
 
 def test_similarity_cut_lies_between_strangers_and_pairs_of_one_person() -> None:

@@ -150,6 +150,21 @@ def benchmark(
         emit(line, as_json)
 
 
+@app.command()
+def accuracy(
+    record: Annotated[Path, typer.Option(help="JSON lines file that `benchmark` appended to")] = Path(
+        "docs/accuracy.jsonl"
+    ),
+    document: Annotated[Path, typer.Option(help="markdown file whose tables are made anew")] = Path("docs/accuracy.md"),
+) -> None:
+    """Make the tables of docs/accuracy.md anew from docs/accuracy.jsonl."""
+    from calr.accuracy_table import accuracy_tables, read_lines, with_tables
+    from models.atomic import write_text
+
+    with errors_for_people():
+        write_text(document, with_tables(document.read_text(encoding="utf-8"), accuracy_tables(read_lines(record))))
+
+
 def emit(content: dict[str, Any], as_json: bool) -> None:
     if as_json:
         json.dump(content, sys.stdout, indent=1, sort_keys=True)

@@ -54,7 +54,7 @@ def test_a_run_is_written_whole(trained: tuple[Path, dict[str, object]]) -> None
     checkpoint = folder / str(status["checkpoint"])
     assert checkpoint == folder / "runs" / str(status["run_id"]) / "final.safetensors"
     net, meta = load_checkpoint(checkpoint)
-    assert meta["input_size"] == [64, 32] and net.arch == "osnet_x0_25"
+    assert meta["input_size"] == (64, 32) and net.arch == "osnet_x0_25"
     assert status["counts"] == {"crops": 60, "tracklets": 12, "cameras": 2}
     assert status["epochs"] == {"intra": 2, "inter": 3}
     page = (folder / str(status["report"])).read_text()

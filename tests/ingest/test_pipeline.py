@@ -22,6 +22,7 @@ from ingest.site import load_site
 from ingest.workspace import Workspace
 from models.atomic import sha256_file
 from tests.ingest.conftest import Walker, write_audio, write_video
+from tests.ingest.test_worker_pool import ctrl_c_works
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
@@ -34,6 +35,7 @@ def start(folder: Path, *options: str) -> subprocess.Popen[str]:
         text=True,
         env=ENVIRONMENT,
         start_new_session=True,
+        preexec_fn=ctrl_c_works,
     )
 
 

@@ -111,6 +111,11 @@ if __name__ == "__main__":
 """
 
 
+def ctrl_c_works() -> None:
+    """Whatever a shell starts in the background ignores Ctrl-C, and hands that on: tests must not depend on it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_is_quiet_at_any_moment() -> None:
     """Above all while workers are being started, when they do not know yet that the signal is not for them."""
     for round_ in range(20):
@@ -120,6 +125,7 @@ def test_ctrl_c_is_quiet_at_any_moment() -> None:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=ctrl_c_works,
         )
         assert parent.stdout is not None
         parent.stdout.readline()

@@ -151,6 +151,25 @@ def benchmark(
 
 
 @app.command()
+def dataset(
+    name: Annotated[str, typer.Argument(help="market1501, dukemtmc, msmt17, veri776 or personx")],
+    root: Annotated[Path, typer.Option(help="folder of the data set")],
+    as_json: AsJson = False,
+) -> None:
+    """Count a benchmark's images, identities and cameras, as papers list them."""
+    from calr.datasets import load_benchmark
+
+    with errors_for_people():
+        parts = load_benchmark(name, root)
+        counts = {"train": parts.train.counts(), "query": parts.query.counts(), "gallery": parts.gallery.counts()}
+        table = Table("part", *counts["train"])
+        for part, found in counts.items():
+            table.add_row(part, *(f"{count:,}" for count in found.values()))
+        console.print(table)
+        emit({"schema": 1, "dataset": name, **counts}, as_json)
+
+
+@app.command()
 def accuracy(
     record: Annotated[Path, typer.Option(help="JSON lines file that `benchmark` appended to")] = Path(
         "docs/accuracy.jsonl"

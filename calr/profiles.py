@@ -201,6 +201,15 @@ PROFILES: dict[str, Profile] = {
             alignment=Alignment(epochs=4),
             entropy_warmup=2,
         ),
+        # The same with twelve hundred more batches and twice as many looks at the clusters: about an hour on 2 cores.
+        Profile(
+            name="cpu-hour",
+            intra=Stage(epochs=6, passes=1e9, min_iterations=40, max_iterations=40, lr_step=10),
+            inter=Stage(epochs=24, passes=1e9, min_iterations=90, max_iterations=90, crops=8, lr_step=10),
+            refinement=Refinement(start=0.5, full_at=8),
+            alignment=Alignment(epochs=8),
+            entropy_warmup=4,
+        ),
         # The paper's schedule (20 × 100 batches of 64, then 50 × 400 of 256), with this project's graph and pivots.
         Profile(
             name="gpu-paper",

@@ -100,3 +100,11 @@ def test_the_rows_add_the_parts_one_after_the_other() -> None:
     assert rows["self-paced"].alignment is None and rows["alignment"].alignment == profile.alignment
     assert rows["alignment"].entropy_warmup is None and rows["paper"].entropy_warmup == profile.entropy_warmup
     assert rows["full"] == profile
+
+
+def test_a_data_set_is_counted_as_papers_do(market: Path) -> None:
+    result = CliRunner().invoke(app, ["dataset", "market1501", "--root", str(market), "--json"])
+    assert result.exit_code == 0, result.stderr
+    counts = json.loads(result.stdout)
+    assert counts["query"]["images"] == 8 and counts["gallery"]["images"] == 48
+    assert set(counts["train"]) == {"images", "identities", "cameras"}

@@ -211,21 +211,24 @@ class InterCamera:
         data, profile = self.data, self.profile
         if self.nodes_per_person is None:
             # Counted once, on the start weights' features, so that runs with and without stage 1 use the same graph.
-            cut = profile.local
+            how = profile.local
             found = local_clusters(
-                features, data.node, data.node_camera, cut.max_distance, cut.k1, cut.k2, data.cannot_link
+                features, data.node, data.node_camera, how.max_distance, how.k1, how.k2, data.cannot_link
             )
             self.nodes_per_person = data.nodes / (int(found.max()) + 1)
         graph = build_graph(
             profile.graph, features, data, self.nodes_per_person, epoch_seed(self.seed, self.name, self.epoch, "graph")
         )
-        how = profile.clustering
-        if isinstance(how, Dbscan):
-            found = dbscan_clusters(graph.features, how.eps, how.min_samples, how.k1, how.k2)
+        clustering = profile.clustering
+        if isinstance(clustering, Dbscan):
+            found = dbscan_clusters(
+                graph.features, clustering.eps, clustering.min_samples, clustering.k1, clustering.k2
+            )
         else:
             found = infomap_clusters(graph.links, epoch_seed(self.seed, self.name, self.epoch, "infomap"))
         if profile.splitting is not None:
-            found = split_clusters(found, graph.features, profile.splitting.max_distance, data.cannot_link)
+            cut = min(max(graph.chosen["min_similarity"], 0.01), 0.99)
+            found = split_clusters(found, graph.features, 1.0 - cut, data.cannot_link)
         found = drop_small_clusters(found, data.crops_per_node, profile.min_cluster_crops)
         labels = {"global": found, "refined": found}
         record |= {"graph": graph.chosen, "links": len(graph.links)}

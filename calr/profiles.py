@@ -11,10 +11,12 @@ from typing import Any, Literal
 class LocalClustering:
     """Intra-camera clusters: k1, k2 of the k-reciprocal Jaccard distance, and the cut on average linkage.
 
-    0.3 gave the best pairwise F on Market-1501's cameras (design.md section 8).
+    Pairwise F on Market-1501's cameras at cuts 0.3 / 0.4 / 0.5 / 0.6 / 0.7, OSNet x0.25 from MSMT17, before training:
+    0.55 / 0.64 / 0.68 / 0.68 / 0.65, and after adapting it 0.59 / 0.67 / 0.69 / 0.69 / 0.65; tracklets of a rendered
+    site at 0.3 / 0.5: 0.81 / 0.86. Jaccard distance compares ranks, so the cut carries over between networks.
     """
 
-    max_distance: float = 0.3
+    max_distance: float = 0.5
     k1: int = 15
     k2: int = 4
 
@@ -51,9 +53,8 @@ class Dbscan:
 
 @dataclass(frozen=True)
 class Splitting:
-    """Global clusters are split where members are not similar on average: the cut on camera-centred cosine distance."""
-
-    max_distance: float = 0.5
+    """Global clusters are split where members are less similar on average than linked nodes must be: the cut is the
+    graph's."""
 
 
 @dataclass(frozen=True)

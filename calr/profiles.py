@@ -140,6 +140,7 @@ class Profile:
         weight_decay: Adam's.
         augmentation: of training images.
         feature_batch: images at once when extracting features.
+        ghost_batch: batch normalisation over so many images at a time (`calr.ghost_batch_norm`); None = the batch.
     """
 
     name: str
@@ -159,6 +160,7 @@ class Profile:
     weight_decay: float = 5e-4
     augmentation: Augmentation = field(default_factory=Augmentation)
     feature_batch: int = 64
+    ghost_batch: int | None = None
 
     def __post_init__(self) -> None:
         if self.intra is None and self.refinement is not None:
@@ -219,6 +221,7 @@ PROFILES: dict[str, Profile] = {
             refinement=Refinement(start=0.5, full_at=25),
             alignment=Alignment(epochs=10),
             feature_batch=256,
+            ghost_batch=64,
         ),
     )
 }

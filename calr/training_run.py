@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from calr.checkpoint import Checkpoint, latest_checkpoint, save_checkpoint
+from calr.ghost_batch_norm import use_ghost_batches
 from calr.inter_camera import InterCamera
 from calr.intra_camera import IntraCamera, Progress
 from calr.precision import Precision
@@ -93,6 +94,8 @@ def run_training(
     def fresh() -> ReidNet:
         net = start_net()
         net.to(memory_format=torch.channels_last)
+        if profile.ghost_batch is not None:
+            use_ghost_batches(net, profile.ghost_batch)
         return net.to(precision.device)
 
     with_intra = profile.intra is not None and not known_identities

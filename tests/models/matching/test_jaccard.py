@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from models.matching.jaccard import jaccard_distance, shared_weight, to_dense_distance
 from models.matching.rerank import k_reciprocal_rerank
+from tests.bench.dense_jaccard import dense_jaccard as fast_dense_jaccard
 
 
 def ranking(similarity: np.ndarray) -> np.ndarray:
@@ -89,6 +90,14 @@ def test_equals_the_dense_definition(n: int, d: int, k1: int, k2: int) -> None:
     sparse = jaccard_distance(features, k1, k2)
     assert sparse.dtype == np.float32
     np.testing.assert_allclose(1 - sparse.toarray(), dense_reference(features, k1, k2), atol=1e-6)
+
+
+@pytest.mark.parametrize("n", [20, 300, 700])
+def test_the_rival_of_the_benchmark_computes_the_same(n: int) -> None:
+    features = clustered(n, 32)
+    np.testing.assert_allclose(
+        1 - jaccard_distance(features, 15, 4).toarray(), fast_dense_jaccard(features.numpy(), 15, 4), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("seed", range(4))

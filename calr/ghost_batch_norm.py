@@ -1,0 +1,73 @@
+"""Ghost batch normalisation (Hoffer et al., NeurIPS 2017): statistics over parts of a batch, as several devices would
+take them. CALR normalises over 64 images a device; one large device that takes all 256 at once learns another thing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class GhostBatchNorm1d(nn.BatchNorm1d):
+    """Batch normalisation over (B, D) in parts of `ghost` rows; the last part may be smaller."""
+
+    ghost: int
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, D) -> (B, D). Running statistics follow part after part; in evaluation mode there are no parts."""
+        return _in_parts(super().forward, input, self.ghost, self.training)
+
+
+class GhostBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation over (B, C, h, w) in parts of `ghost` images; the last part may be smaller."""
+
+    ghost: int
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w). See `GhostBatchNorm1d`."""
+        return _in_parts(super().forward, input, self.ghost, self.training)
+
+
+_GHOSTS: dict[type[nn.Module], type[GhostBatchNorm1d] | type[GhostBatchNorm2d]] = {
+    nn.BatchNorm1d: GhostBatchNorm1d,
+    nn.BatchNorm2d: GhostBatchNorm2d,
+}
+
+
+def use_ghost_batches(net: nn.Module, ghost: int) -> None:
+    """Replace every batch normalisation of a network, in place; parameters, their names and evaluation stay the same.
+
+    Args:
+        net: the network.
+        ghost: images a part has, at least 2.
+    """
+    if ghost < 2:
+        raise ValueError(f"a part of {ghost} images has no variance; use at least 2")
+    for parent in list(net.modules()):
+        for name, child in parent.named_children():
+            kind = _GHOSTS.get(type(child))
+            if kind is not None:
+                setattr(parent, name, _replacement(kind, child, ghost))
+
+
+def _replacement(kind: Any, norm: Any, ghost: int) -> nn.Module:
+    new: nn.Module = kind(
+        norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats, norm.running_mean.device
+    )
+    new._parameters.update(norm._parameters)
+    new._buffers.update(norm._buffers)
+    new.ghost = ghost  # type: ignore[assignment]
+    return new.train(norm.training)
+
+
+def _in_parts(forward: Any, batch: Tensor, ghost: int, training: bool) -> Tensor:
+    if not training or len(batch) <= ghost:
+        out: Tensor = forward(batch)
+        return out
+    parts = list(torch.split(batch, ghost))
+    if len(parts[-1]) == 1:
+        parts[-2:] = [torch.cat(parts[-2:])]  # one image alone has no variance
+    joined = torch.cat([forward(part) for part in parts])
+    channels_last = batch.ndim == 4 and batch.is_contiguous(memory_format=torch.channels_last)
+    return joined.contiguous(memory_format=torch.channels_last) if channels_last else joined

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from calr.profiles import Dbscan, NearestNeighbours, Profile, Refinement, Splitting
+from calr.profiles import Dbscan, NearestNeighbours, Profile, Proxies, Refinement, Splitting
 
 DIRECT = "direct"
 """The row without any training: the start weights as they are."""
@@ -31,6 +31,7 @@ def _bare(profile: Profile) -> Profile:
         refinement=None,
         alignment=None,
         entropy_warmup=None,
+        proxies=None,
         splitting=None,
         spare_disjoint_cameras=False,
     )
@@ -83,6 +84,12 @@ ROWS = {
             "the paper's graph with the k that suits these features",
             lambda profile: replace(profile, graph=NearestNeighbours(k=10)),
         ),
+        Row(
+            "baseline, proxies",
+            "the baseline with a loss over camera-aware proxies beside the one over clusters",
+            lambda profile: replace(_bare(profile), proxies=Proxies()),
+        ),
+        Row("full, no proxies", "without camera-aware proxies", lambda profile: replace(profile, proxies=None)),
         Row(
             "baseline, DBSCAN",
             "the baseline with DBSCAN on Jaccard distance in place of Infomap",

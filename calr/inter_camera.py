@@ -18,6 +18,7 @@ from torch import Tensor
 
 from calr.camera_alignment import CameraClassifier
 from calr.camera_entropy import entropy_weights
+from calr.camera_proxies import CameraProxies
 from calr.checkpoint import module_tensors, optimiser_tensors, restore_module, restore_optimiser
 from calr.cluster_memory import ClusterMemory, cluster_cameras, cluster_centroids
 from calr.cluster_quality import cluster_quality
@@ -42,6 +43,7 @@ from calr.silhouette import silhouette
 from calr.training_loop import (
     AlignmentTerm,
     ContrastiveTerm,
+    ProxyTerm,
     Term,
     adam,
     decayed_lr,
@@ -277,6 +279,12 @@ class InterCamera:
         terms: list[Term] = [
             ContrastiveTerm(memory, labels, entropy_weights(labels, data.camera) if weigh else None, device)
         ]
+        if profile.proxies is not None and self.known is None:
+            how = profile.proxies
+            proxies = CameraProxies(
+                features, labels, data.camera, how.temperature, profile.momentum, how.hardest, device
+            )
+            terms.append(ProxyTerm(proxies, how.weight))
         alignment = profile.alignment
         if self.classifier is not None and alignment is not None and self.epoch < alignment.epochs:
             self.classifier.train()

@@ -79,6 +79,16 @@ class Alignment:
 
 
 @dataclass(frozen=True)
+class Proxies:
+    """A loss over camera-aware proxies beside the one over clusters (`calr.camera_proxies`): weight, temperature, and how
+    many of the most similar other proxies push."""
+
+    weight: float = 0.5
+    temperature: float = 0.07
+    hardest: int = 50
+
+
+@dataclass(frozen=True)
 class Augmentation:
     """See `calr.augment.Augment`. `pad` is for 256 pixels of height and scales with it."""
 
@@ -134,6 +144,7 @@ class Profile:
         splitting: of global clusters that are chains; None leaves it out.
         min_cluster_crops: smaller global clusters are not trained on (the paper drops 4 or fewer).
         refinement, alignment: None leaves the part out.
+        proxies: None leaves the part out.
         entropy_warmup: epochs before clusters are weighted by camera entropy; None = never weighted.
         spare_disjoint_cameras: global clusters without a common camera are not pushed apart (`ClusterMemory`).
         temperature, momentum: of the cluster memory.
@@ -153,6 +164,7 @@ class Profile:
     min_cluster_crops: int = 5
     refinement: Refinement | None = field(default_factory=Refinement)
     alignment: Alignment | None = field(default_factory=Alignment)
+    proxies: Proxies | None = None
     entropy_warmup: int | None = 5
     spare_disjoint_cameras: bool = True
     temperature: float = 0.05

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from calr.augment import Augment
 from calr.camera_alignment import CameraClassifier
+from calr.camera_proxies import CameraProxies
 from calr.cluster_memory import ClusterMemory
 from calr.precision import Precision
 from models.preprocess import normalise
@@ -72,6 +73,35 @@ class ContrastiveTerm:
     def after_step(self, features: Tensor, crops: NDArray[np.int64]) -> None:
         """See `ClusterMemory.update`."""
         self.memory.update(F.normalize(features, dim=1), self._of(crops))
+
+    def measures(self) -> dict[str, float]:
+        """Nothing."""
+        return {}
+
+
+class ProxyTerm:
+    """Camera-aware proxies: weight × `CameraProxies.loss`.
+
+    Args:
+        proxies: of the epoch's clusters.
+        weight: factor of the loss.
+    """
+
+    name = "proxies"
+
+    def __init__(self, proxies: CameraProxies, weight: float) -> None:
+        self._proxies, self._weight = proxies, weight
+
+    def _crops(self, crops: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(crops).to(self._proxies.of_crop.device)
+
+    def loss(self, features: Tensor, crops: NDArray[np.int64]) -> Tensor:
+        """See `CameraProxies.loss`."""
+        return self._weight * self._proxies.loss(F.normalize(features, dim=1), self._crops(crops))
+
+    def after_step(self, features: Tensor, crops: NDArray[np.int64]) -> None:
+        """See `CameraProxies.update`."""
+        self._proxies.update(F.normalize(features, dim=1), self._crops(crops))
 
     def measures(self) -> dict[str, float]:
         """Nothing."""

@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 from calr.checkpoint import latest_checkpoint
 from calr.features import extract
 from calr.precision import Precision
-from calr.profiles import PROFILES, LocalClustering, Profile
+from calr.profiles import PROFILES, LocalClustering, Profile, Proxies
 from calr.training_loop import TrainError
 from calr.training_run import RunResult, run_training
 from calr.training_set import TrainingSet
@@ -65,6 +65,14 @@ def test_true_identities_are_a_ceiling_with_the_same_number_of_batches(tmp_path:
     assert result.history[0]["trained_clusters"] == 12
     assert quality(result.net, data) > quality(ToyNet(), data) + 0.1
     assert "global" not in result.history[0] and "loss_alignment" not in result.history[0]
+
+
+def test_camera_proxies_are_a_term_of_their_own(tmp_path: Path) -> None:
+    data = toy_people(people=8)
+    result = run(data, tmp_path, replace(toy_profile(), proxies=Proxies()))
+    last = result.history[-1]
+    assert last["loss_proxies"] > 0
+    assert last["loss"] == pytest.approx(last["loss_contrastive"] + last["loss_proxies"])
 
 
 def test_what_a_run_leaves_behind(tmp_path: Path) -> None:

@@ -214,6 +214,7 @@ PROFILES: dict[str, Profile] = {
             inter=Stage(epochs=12, passes=1e9, min_iterations=40, max_iterations=40, crops=8, lr_step=8),
             refinement=Refinement(start=0.5, full_at=4),
             alignment=Alignment(epochs=4),
+            proxies=Proxies(),
             entropy_warmup=2,
         ),
         # The same with twelve hundred more batches and twice as many looks at the clusters: about an hour on 2 cores.
@@ -223,6 +224,7 @@ PROFILES: dict[str, Profile] = {
             inter=Stage(epochs=24, passes=1e9, min_iterations=90, max_iterations=90, crops=8, lr_step=10),
             refinement=Refinement(start=0.5, full_at=8),
             alignment=Alignment(epochs=8),
+            proxies=Proxies(),
             entropy_warmup=4,
         ),
         # The paper's schedule (20 × 100 batches of 64, then 50 × 400 of 256), with this project's graph and pivots.
@@ -232,6 +234,7 @@ PROFILES: dict[str, Profile] = {
             inter=Stage(epochs=50, passes=1e9, min_iterations=400, max_iterations=400, crops=16),
             refinement=Refinement(start=0.5, full_at=25),
             alignment=Alignment(epochs=10),
+            proxies=Proxies(),
             feature_batch=256,
             ghost_batch=64,
         ),

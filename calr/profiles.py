@@ -80,8 +80,8 @@ class Alignment:
 
 @dataclass(frozen=True)
 class Proxies:
-    """A loss over camera-aware proxies beside the one over clusters (`calr.camera_proxies`): weight, temperature, and how
-    many of the most similar other proxies push."""
+    """A loss over camera-aware proxies beside the one over clusters (`calr.camera_proxies`): weight, temperature, and
+    how many of the most similar other proxies push."""
 
     weight: float = 0.5
     temperature: float = 0.07

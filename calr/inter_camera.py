@@ -26,8 +26,7 @@ from calr.cluster_splitting import split_clusters
 from calr.dbscan_clusters import dbscan_clusters
 from calr.features import extract
 from calr.infomap_clusters import drop_small_clusters, infomap_clusters, renumber
-from calr.intra_camera import Progress, make_augment
-from calr.local_clusters import local_clusters
+from calr.intra_camera import Progress, find_local_clusters, make_augment
 from calr.neighbour_graph import (
     Links,
     centre_per_camera,
@@ -213,44 +212,14 @@ class InterCamera:
         data, profile = self.data, self.profile
         if self.nodes_per_person is None:
             # Counted once, on the start weights' features, so that runs with and without stage 1 use the same graph.
-            how = profile.local
-            found = local_clusters(
-                features, data.node, data.node_camera, how.max_distance, how.k1, how.k2, data.cannot_link
-            )
-            self.nodes_per_person = data.nodes / (int(found.max()) + 1)
+            local = find_local_clusters(features, data, profile)
+            self.nodes_per_person = data.nodes / (int(local.max()) + 1)
         graph = build_graph(
             profile.graph, features, data, self.nodes_per_person, epoch_seed(self.seed, self.name, self.epoch, "graph")
         )
-        clustering = profile.clustering
-        if isinstance(clustering, Dbscan):
-            found = dbscan_clusters(
-                graph.features, clustering.eps, clustering.min_samples, clustering.k1, clustering.k2
-            )
-        else:
-            found = infomap_clusters(graph.links, epoch_seed(self.seed, self.name, self.epoch, "infomap"))
-        if profile.splitting is not None:
-            cut = min(max(graph.chosen["min_similarity"], 0.01), 0.99)
-            found = split_clusters(found, graph.features, 1.0 - cut, data.cannot_link)
-        found = drop_small_clusters(found, data.crops_per_node, profile.min_cluster_crops)
-        labels = {"global": found, "refined": found}
         record |= {"graph": graph.chosen, "links": len(graph.links)}
-        if profile.refinement is not None and self.local is not None:
-            share = discard_share(self.epoch, profile.refinement.start, profile.refinement.full_at)
-            scores = node_scores(graph.links)
-            if profile.refinement.pivots == "published":
-                pivots = published_pivots(found, scores)
-            else:
-                pivots = camera_pivots(found, data.node_camera, scores)
-            refined = refine(found, self.local, data.node_camera, pivots, graph.features, share)
-            labels["refined"] = refined.labels
-            crops = data.crops_per_node
-            clustered = max(int(crops[found >= 0].sum()), 1)
-            record |= {
-                "share": share,
-                "pivots": len(pivots),
-                "doubted": float(crops[refined.doubted].sum() / clustered),
-                "discarded": float(crops[refined.discarded].sum() / clustered),
-            }
+        found = self._global_clusters(graph)
+        labels = {"global": found, "refined": self._refined_clusters(found, graph, record)}
         kept = drop_small_clusters(labels["refined"], data.crops_per_node, profile.min_cluster_crops)
         labels["crop"] = kept[data.node]
         sizes = np.bincount(labels["crop"][labels["crop"] >= 0]) if (kept >= 0).any() else np.zeros(0)
@@ -265,6 +234,35 @@ class InterCamera:
             record["global"] = cluster_quality(found[data.node], data.identity)
             record["refined"] = cluster_quality(labels["crop"], data.identity)
         return labels
+
+    def _global_clusters(self, graph: Graph) -> NDArray[np.int64]:
+        data, how = self.data, self.profile.clustering
+        if isinstance(how, Dbscan):
+            found = dbscan_clusters(graph.features, how.eps, how.min_samples, how.k1, how.k2)
+        else:
+            found = infomap_clusters(graph.links, epoch_seed(self.seed, self.name, self.epoch, "infomap"))
+        if self.profile.splitting is not None:
+            cut = min(max(graph.chosen["min_similarity"], 0.01), 0.99)
+            found = split_clusters(found, graph.features, 1.0 - cut, data.cannot_link)
+        return drop_small_clusters(found, data.crops_per_node, self.profile.min_cluster_crops)
+
+    def _refined_clusters(self, found: NDArray[np.int64], graph: Graph, record: dict[str, Any]) -> NDArray[np.int64]:
+        how = self.profile.refinement
+        if how is None or self.local is None:
+            return found
+        camera, crops = self.data.node_camera, self.data.crops_per_node
+        share = discard_share(self.epoch, how.start, how.full_at)
+        scores = node_scores(graph.links)
+        pivots = published_pivots(found, scores) if how.pivots == "published" else camera_pivots(found, camera, scores)
+        refined = refine(found, self.local, camera, pivots, graph.features, share)
+        clustered = max(int(crops[found >= 0].sum()), 1)
+        record |= {
+            "share": share,
+            "pivots": len(pivots),
+            "doubted": float(crops[refined.doubted].sum() / clustered),
+            "discarded": float(crops[refined.discarded].sum() / clustered),
+        }
+        return refined.labels
 
     def _train(self, features: NDArray[np.float32], labels: NDArray[np.int64], on_step: Progress) -> dict[str, float]:
         data, profile, device = self.data, self.profile, self.precision.device

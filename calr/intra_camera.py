@@ -76,10 +76,7 @@ class IntraCamera:
         features = extract(
             self.net, data.images, self.precision, profile.feature_batch, lambda i, n: on_step("features", i, n)
         )
-        cut = profile.local
-        found = local_clusters(
-            features, data.node, data.node_camera, cut.max_distance, cut.k1, cut.k2, data.cannot_link
-        )
+        found = find_local_clusters(features, data, profile)
         labels = found[data.node]
         score = silhouette(features, labels, data.camera)
         if score > self.best_silhouette:
@@ -162,6 +159,12 @@ class IntraCamera:
         self.local = tensors["labels.local"].numpy()
         self.epoch, self.finished = int(state["epoch"]), bool(state["finished"])
         self.best_silhouette, self.best_epoch = float(state["best_silhouette"]), int(state["best_epoch"])
+
+
+def find_local_clusters(features: NDArray[np.float32], data: TrainingSet, profile: Profile) -> NDArray[np.int64]:
+    """(M,) local clusters of every camera by the profile's settings; features (N, D) of the crops, L2-normalised."""
+    how = profile.local
+    return local_clusters(features, data.node, data.node_camera, how.max_distance, how.k1, how.k2, data.cannot_link)
 
 
 def make_augment(profile: Profile, data: TrainingSet, seed: int) -> Augment:

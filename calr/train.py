@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ingest.site import SiteConfig
     from ingest.workspace import Workspace
 
-METHOD = 1
+METHOD = 2
 """Raised when the method changes so much that an old run is no longer the answer to the same question."""
 
 LABELS = {"none": "train", "ground-truth": "ceiling"}

@@ -21,7 +21,7 @@ from ingest.content_hash import ContentHashes, file_stamp
 from ingest.detection import DetectorError, make_detector
 from ingest.erasures import Erasure, load_erasures
 from ingest.recording import RecordingJob, ground_truth_hash, ingest_recording
-from ingest.shards import TEMPORARY_PREFIX, Shard, left_out_shards, list_shards, superseded_shards
+from ingest.shards import TEMPORARY_PREFIX, Shard, left_out_shards, list_shards, newest_shards, superseded_shards
 from ingest.site import Camera, Recording, SiteConfig, SiteError, camera_videos
 from ingest.video import VideoError, probe
 from ingest.worker_pool import Done, Failed, Progress, run_jobs
@@ -198,7 +198,8 @@ class _Run:
     def _new_jobs(self) -> list[RecordingJob]:
         erasures = load_erasures(self.workspace.erasures)
         detector = make_detector(self.site.detector, self.site.folder).fingerprint()
-        existing = {(shard.camera_id, shard.video_sha256): shard for shard in list_shards(self.workspace)}
+        # Those left out count, too: what replaces them must be of a later generation.
+        existing = {(shard.camera_id, shard.video_sha256): shard for shard in newest_shards(self.workspace)}
         truth = {camera.id: ground_truth_hash(camera.ground_truth_path) for camera in self.site.cameras}
         jobs: dict[tuple[str, str], RecordingJob] = {}
         seen: set[tuple[str, str]] = set()

@@ -182,18 +182,18 @@ def list_shards(workspace: Workspace, camera_id: str | None = None) -> list[Shar
     Raises:
         ShardError: a folder there is not a shard.
     """
-    return [shard for shard in _newest(workspace, camera_id) if _left_out(workspace.site, shard) is None]
+    return [shard for shard in newest_shards(workspace, camera_id) if _left_out(workspace.site, shard) is None]
 
 
 def superseded_shards(workspace: Workspace) -> list[Shard]:
     """Shards of which a newer generation is in place."""
-    valid = {shard.path for shard in _newest(workspace, None)}
+    valid = {shard.path for shard in newest_shards(workspace)}
     return [shard for shard in _all_shards(workspace, None) if shard.path not in valid]
 
 
 def left_out_shards(workspace: Workspace) -> list[tuple[Shard, str]]:
     """Shards that stay where they are but are not used, because site.yaml says otherwise now; each with the reason."""
-    reasons = [(shard, _left_out(workspace.site, shard)) for shard in _newest(workspace, None)]
+    reasons = [(shard, _left_out(workspace.site, shard)) for shard in newest_shards(workspace)]
     return [(shard, reason) for shard, reason in reasons if reason is not None]
 
 
@@ -209,7 +209,8 @@ def _left_out(site: SiteConfig, shard: Shard) -> str | None:
     return None
 
 
-def _newest(workspace: Workspace, camera_id: str | None) -> list[Shard]:
+def newest_shards(workspace: Workspace, camera_id: str | None = None) -> list[Shard]:
+    """The newest generation of every shard, those included that site.yaml no longer describes."""
     newest: dict[tuple[str, str], Shard] = {}
     for shard in _all_shards(workspace, camera_id):
         key = (shard.camera_id, shard.video_sha256)

@@ -174,6 +174,16 @@ def test_a_new_mask_holds_for_recordings_that_are_gone(recordings: Path, tmp_pat
     assert "mask has changed" in err
 
 
+def test_every_change_of_the_mask_makes_a_later_generation(recordings: Path, tmp_path: Path) -> None:
+    for generation, corner in enumerate((0.2, 0.3, 0.4, 0.2), start=1):
+        mask = [[[0, 0], [corner, 0], [corner, corner]]]
+        write_site(tmp_path, [{"id": "cam1", "videos": [str(recordings / "cam1.mp4")], "mask": mask}])
+        assert run(tmp_path)[0] == 0
+        (shard,) = shards_of(tmp_path)
+        assert (shard.generation, shard.summary["settings"]["mask"]) == (generation, mask)
+        assert [path.name for path in (tmp_path / "shards/cam1").iterdir()] == [shard.shard_id]
+
+
 def test_one_content_under_two_names_is_one_shard_for_good(recordings: Path, tmp_path: Path) -> None:
     for name in ("cam_20260301_080000.mp4", "cam_20260301_090000.mp4"):
         shutil.copy(recordings / "cam1.mp4", tmp_path / name)

@@ -47,14 +47,19 @@ def train(
     ] = "none",
     as_json: AsJson = False,
 ) -> None:
-    """Train on the site's crops: intra-camera stage, then inter-camera stage with label refinement. Resumable."""
+    """Train on the site's crops: intra-camera stage, then inter-camera stage with label refinement. Resumable.
+
+    On several GPUs: torchrun --nproc-per-node 4 -m calr train SITE --profile gpu-paper
+    """
+    from calr.torchrun import is_first, torchrun
     from calr.train import train_site
 
-    with errors_for_people():
+    with errors_for_people(), torchrun():
         status = train_site(site, profile=profile, labels=labels)
-        for notice in status["notices"]:
-            say(f"note: {notice}")
-        emit(status, as_json)
+        if is_first():
+            for notice in status["notices"]:
+                say(f"note: {notice}")
+            emit(status, as_json)
 
 
 @app.command()
@@ -132,14 +137,17 @@ def benchmark(
     """Train on a benchmark without its labels and score the last epoch. Resumable."""
     from calr.benchmark import Question, run_benchmark
     from calr.precision import best_precision, leave_one_core
+    from calr.torchrun import is_first, torchrun
     from calr.train import progress
 
-    with errors_for_people():
+    with errors_for_people(), torchrun():
         question = Question(dataset, row, profile, arch, init, seed)
         question.settings()
         leave_one_core()
         with progress(f"{dataset}, {row}") as step:
             line = run_benchmark(question, root, out, best_precision(), step)
+        if not is_first():
+            return
         if line.pop("new"):
             record.parent.mkdir(parents=True, exist_ok=True)
             with record.open("a", encoding="utf-8") as file:

@@ -22,6 +22,7 @@ from calr.ablation import DIRECT, ROWS
 from calr.datasets import Benchmark, Split, load_benchmark
 from calr.metrics import evaluate_ranking, same_identity_same_camera_excluded
 from calr.profiles import Profile, find_profile
+from calr.torchrun import is_first, own_file
 from models.atomic import write_json
 
 if TYPE_CHECKING:
@@ -126,7 +127,8 @@ def run_benchmark(
         "commit": _commit(),
         "command": question.command(),
     }
-    write_json(answer, line)
+    if is_first():
+        write_json(answer, line)
     return {**line, "new": True}
 
 
@@ -148,7 +150,8 @@ def _trained(
         return start().to(precision.device), {"epochs": 0, "iterations": 0, "batch": 0, "seconds": 0.0}
     data = training_set(parts, run, on_step)
     result = run_training(start, data, settings, question.seed, precision, run, on_step=on_step)
-    write_json(run / "history.json", result.history)
+    if is_first():
+        write_json(run / "history.json", result.history)
     return result.net.to(precision.device), {
         "epochs": settings.inter.epochs,
         "intra_epochs": 0 if settings.intra is None else settings.intra.epochs,
@@ -165,7 +168,7 @@ def training_set(parts: Benchmark, cache: Path, on_step: Progress) -> TrainingSe
 
     names = sorted(set(parts.train.cameras.tolist()))
     return from_single_crops(
-        _pixels(parts.train, parts.input_size, cache / "train.cache", on_step, "reading the training part"),
+        _pixels(parts.train, parts.input_size, own_file(cache / "train.cache"), on_step, "reading the training part"),
         np.searchsorted(names, parts.train.cameras).astype(np.int64),
         [str(name) for name in names],
         parts.train.identities,

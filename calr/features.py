@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from calr.data_parallel import gather, own_share
 from calr.precision import Precision
 from models.preprocess import normalise
 
@@ -32,27 +33,33 @@ def extract(
 ) -> NDArray[np.float32]:
     """L2-normalised features.
 
+    The images are divided between the processes that train together, and all of them get all features.
+
     Args:
         net: maps normalised images (B, 3, h, w) to (B, D). Left in the mode (training or evaluation) it came in.
         images: (N, 3, h, w) uint8 RGB.
         precision: device and number format to compute with.
         batch_size: images at once.
-        on_step: told (done, total) after every batch.
+        on_step: told (done, total) after every batch, of this process's share.
 
     Returns:
         (N, D) float32, in the order of `images`.
     """
     training = net.training
     net.eval()
+    total, share = len(images), own_share(len(images))
+    images = images[share]
     compiled = precision.device == "cpu" and len(images) >= WORTH_COMPILING and find_spec("openvino") is not None
     forward = _openvino(net, images, precision) if compiled else _eager(net, precision)
-    parts: list[NDArray[np.float32]] = []
+    parts: list[Tensor] = []
     for start in range(0, len(images), batch_size):
         out = forward(normalise(precision.place(images[start : start + batch_size]).float()))
-        parts.append(F.normalize(out.float(), dim=1).cpu().numpy())
+        parts.append(F.normalize(out.float(), dim=1))
         on_step(min(start + batch_size, len(images)), len(images))
     net.train(training)
-    return np.concatenate(parts) if parts else np.zeros((0, 0), dtype=np.float32)
+    if not parts:
+        return np.zeros((0, 0), dtype=np.float32)
+    return gather(precision.place(torch.cat(parts)), total).cpu().numpy()
 
 
 def _eager(net: nn.Module, precision: Precision) -> Forward:

@@ -3,6 +3,7 @@ take them. CALR normalises over 64 images a device; one large device that takes 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,23 +11,23 @@ from torch import Tensor, nn
 
 
 class GhostBatchNorm1d(nn.BatchNorm1d):
-    """Batch normalisation over (B, D) in parts of `ghost` rows; the last part may be smaller."""
+    """Batch normalisation over (B, D) in parts of `ghost` rows; the last part may be smaller, but not a single row."""
 
     ghost: int
 
     def forward(self, input: Tensor) -> Tensor:
-        """(B, D) -> (B, D). Running statistics follow part after part; in evaluation mode there are no parts."""
-        return _in_parts(super().forward, input, self.ghost, self.training)
+        """(B, D) -> (B, D). Running statistics move once, by the parts' mean; in evaluation mode there are no parts."""
+        return _in_parts(self, super().forward, input)
 
 
 class GhostBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation over (B, C, h, w) in parts of `ghost` images; the last part may be smaller."""
+    """Batch normalisation over (B, C, h, w) in parts of `ghost` images, otherwise as `GhostBatchNorm1d`."""
 
     ghost: int
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w). See `GhostBatchNorm1d`."""
-        return _in_parts(super().forward, input, self.ghost, self.training)
+        return _in_parts(self, super().forward, input)
 
 
 _GHOSTS: dict[type[nn.Module], type[GhostBatchNorm1d] | type[GhostBatchNorm2d]] = {
@@ -61,13 +62,24 @@ def _replacement(kind: Any, norm: Any, ghost: int) -> nn.Module:
     return new.train(norm.training)
 
 
-def _in_parts(forward: Any, batch: Tensor, ghost: int, training: bool) -> Tensor:
-    if not training or len(batch) <= ghost:
-        out: Tensor = forward(batch)
-        return out
-    parts = list(torch.split(batch, ghost))
+def _in_parts(norm: GhostBatchNorm1d | GhostBatchNorm2d, forward: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
+    if not norm.training or len(batch) <= norm.ghost:
+        return forward(batch)
+    parts = list(torch.split(batch, norm.ghost))
     if len(parts[-1]) == 1:
         parts[-2:] = [torch.cat(parts[-2:])]  # one image alone has no variance
-    joined = torch.cat([forward(part) for part in parts])
+    mean, variance = norm.running_mean, norm.running_var
+    assert mean is not None and variance is not None
+    means, variances, out = [], [], []
+    for part in parts:
+        # The backward pass needs what a part's statistics were moved from, so every part moves a copy of them.
+        norm.running_mean, norm.running_var = mean.clone(), variance.clone()
+        out.append(forward(part))
+        means.append(norm.running_mean)
+        variances.append(norm.running_var)
+    # Once for the batch and not part after part, so that parts may be computed by different processes.
+    norm.running_mean = mean.copy_(torch.stack(means).mean(0))
+    norm.running_var = variance.copy_(torch.stack(variances).mean(0))
+    joined = torch.cat(out)
     channels_last = batch.ndim == 4 and batch.is_contiguous(memory_format=torch.channels_last)
     return joined.contiguous(memory_format=torch.channels_last) if channels_last else joined

@@ -23,6 +23,7 @@ from calr.checkpoint import module_tensors, optimiser_tensors, restore_module, r
 from calr.cluster_memory import ClusterMemory, cluster_cameras, cluster_centroids
 from calr.cluster_quality import cluster_quality
 from calr.cluster_splitting import split_clusters
+from calr.data_parallel import Found, agree
 from calr.dbscan_clusters import dbscan_clusters
 from calr.features import extract
 from calr.infomap_clusters import drop_small_clusters, infomap_clusters, renumber
@@ -193,7 +194,8 @@ class InterCamera:
             self.profile.feature_batch,
             lambda i, n: on_step("features", i, n),
         )
-        labels = self._cluster(features, record) if self.known is None else {"crop": renumber(self.known)}
+        found, labels = agree(lambda: self._cluster(features), self.precision.device)
+        record |= found
         crop_labels = labels["crop"]
         clusters = int(crop_labels.max(initial=-1)) + 1
         record["silhouette"] = silhouette(features, crop_labels)
@@ -208,8 +210,11 @@ class InterCamera:
         record["seconds"] = time.monotonic() - began
         return record, labels
 
-    def _cluster(self, features: NDArray[np.float32], record: dict[str, Any]) -> dict[str, NDArray[np.int64]]:
+    def _cluster(self, features: NDArray[np.float32]) -> Found:
         data, profile = self.data, self.profile
+        if self.known is not None:
+            return {}, {"crop": renumber(self.known)}
+        record: dict[str, Any] = {}
         if self.nodes_per_person is None:
             # Counted once, on the start weights' features, so that runs with and without stage 1 use the same graph.
             local = find_local_clusters(features, data, profile)
@@ -233,7 +238,7 @@ class InterCamera:
         if data.identity is not None:
             record["global"] = cluster_quality(found[data.node], data.identity)
             record["refined"] = cluster_quality(labels["crop"], data.identity)
-        return labels
+        return record, labels
 
     def _global_clusters(self, graph: Graph) -> NDArray[np.int64]:
         data, how = self.data, self.profile.clustering
@@ -305,6 +310,7 @@ class InterCamera:
             make_augment(profile, data, epoch_seed(self.seed, self.name, self.epoch, "augment")),
             terms,
             self.precision,
+            profile.ghost_batch,
             lambda done: on_step("training", done, iterations),
         )
 

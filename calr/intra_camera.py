@@ -20,6 +20,7 @@ from calr.augment import Augment
 from calr.checkpoint import module_tensors, optimiser_tensors, restore_module, restore_optimiser
 from calr.cluster_memory import ClusterMemory, cluster_cameras, cluster_centroids
 from calr.cluster_quality import cluster_quality
+from calr.data_parallel import Found, agree
 from calr.features import extract
 from calr.local_clusters import local_clusters
 from calr.precision import Precision
@@ -76,30 +77,31 @@ class IntraCamera:
         features = extract(
             self.net, data.images, self.precision, profile.feature_batch, lambda i, n: on_step("features", i, n)
         )
-        found = find_local_clusters(features, data, profile)
-        labels = found[data.node]
-        score = silhouette(features, labels, data.camera)
-        if score > self.best_silhouette:
-            self.local, self.best_silhouette, self.best_epoch = found, score, self.epoch
-        record: dict[str, Any] = {
-            "stage": self.name,
-            "epoch": self.epoch,
-            "clusters": int(found.max()) + 1,
-            "silhouette": score,
-            "best_epoch": self.best_epoch,
-        }
-        if data.identity is not None:
-            # Pairs across cameras are no local cluster's business.
-            person = np.where(data.identity >= 0, data.identity * len(data.camera_ids) + data.camera, -1)
-            record["local"] = cluster_quality(labels, person)
+        judged, labels = agree(lambda: self._cluster(features), self.precision.device)
+        found = labels["local"]
+        if judged["silhouette"] > self.best_silhouette:
+            self.local, self.best_silhouette, self.best_epoch = found, judged["silhouette"], self.epoch
+        record: dict[str, Any] = {"stage": self.name, "epoch": self.epoch, **judged, "best_epoch": self.best_epoch}
         waited = self.epoch - self.best_epoch
         self.finished = self.epoch + 1 >= stage.epochs or (stage.patience is not None and waited >= stage.patience)
         if not self.finished:
             lr = decayed_lr(stage.lr, self.epoch, stage.lr_step)
             set_lr(self.optimiser, lr)
-            record |= {"lr": lr, **self._train(features, labels, on_step)}
+            record |= {"lr": lr, **self._train(features, found[data.node], on_step)}
         self.epoch += 1
         record["seconds"] = time.monotonic() - began
+        return record, labels
+
+    def _cluster(self, features: NDArray[np.float32]) -> Found:
+        data = self.data
+        found = find_local_clusters(features, data, self.profile)
+        labels = found[data.node]
+        record: dict[str, Any] = {
+            "clusters": int(found.max()) + 1,
+            "silhouette": silhouette(features, labels, data.camera),
+        }
+        if data.identity is not None:
+            record["local"] = cluster_quality(labels, local_identity(data))
         return record, {"local": found}
 
     def _train(self, features: NDArray[np.float32], labels: NDArray[np.int64], on_step: Progress) -> dict[str, float]:
@@ -132,6 +134,7 @@ class IntraCamera:
             make_augment(self.profile, data, epoch_seed(self.seed, self.name, self.epoch, "augment")),
             [ContrastiveTerm(memory, labels, None, device)],
             self.precision,
+            self.profile.ghost_batch,
             lambda done: on_step("training", done, iterations),
         )
 
@@ -165,6 +168,15 @@ def find_local_clusters(features: NDArray[np.float32], data: TrainingSet, profil
     """(M,) local clusters of every camera by the profile's settings; features (N, D) of the crops, L2-normalised."""
     how = profile.local
     return local_clusters(features, data.node, data.node_camera, how.max_distance, how.k1, how.k2, data.cannot_link)
+
+
+def local_identity(data: TrainingSet) -> NDArray[np.int64]:
+    """(N,) true identities, apart in every camera: pairs across cameras are no local cluster's business. -1 = unknown.
+
+    data.identity must not be None.
+    """
+    assert data.identity is not None
+    return np.where(data.identity >= 0, data.identity * len(data.camera_ids) + data.camera, -1)
 
 
 def make_augment(profile: Profile, data: TrainingSet, seed: int) -> Augment:

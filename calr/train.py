@@ -6,12 +6,13 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calr.profiles import Profile, find_profile
 from calr.start_model import start_weights
+from calr.torchrun import is_first, own_file, wait_for_all
 from models.atomic import sha256_file, write_json
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ LABELS = {"none": "train", "ground-truth": "ceiling"}
 
 
 def train_site(site_ref: str, profile: str | None = None, labels: str = "none") -> dict[str, Any]:
-    """Train a model on a site's crops. Resumable; a run that is done already is not repeated.
+    """Train a model on a site's crops. Resumable; a run that is done already is not repeated. Under torchrun every
+    process calls this, inside `calr.torchrun.torchrun`.
 
     torch is only imported when there is something to do.
 
@@ -55,7 +57,7 @@ def train_site(site_ref: str, profile: str | None = None, labels: str = "none") 
     site = load_site(site_ref)
     settings = find_profile(profile or site.training.profile)
     workspace = Workspace(site)
-    with workspace.lock():
+    with _site_of_one_run(workspace):
         crops = load_crops(list_shards(workspace))
         if not len(crops):
             raise ValueError(f"site {site.name} has no crops yet: python -m ingest run {site_ref}")
@@ -64,12 +66,23 @@ def train_site(site_ref: str, profile: str | None = None, labels: str = "none") 
         folder = workspace.runs / run_id
         status = finished_run(folder)
         if status is not None:
-            workspace.write_status(LABELS[labels], status)
-            print(f"run {run_id} is done already: nothing to do", file=sys.stderr)
+            if is_first():
+                workspace.write_status(LABELS[labels], status)
+                print(f"run {run_id} is done already: nothing to do", file=sys.stderr)
             return {**status, "state": "nothing to do"}
         status = _train(site, workspace, crops, settings, labels, run_id, question)
-        workspace.write_status(LABELS[labels], status)
+        if is_first():
+            workspace.write_status(LABELS[labels], status)
     return status
+
+
+@contextmanager
+def _site_of_one_run(workspace: Workspace) -> Iterator[None]:
+    """The workspace's lock, held by the first of the processes that train together for all of them."""
+    with workspace.lock() if is_first() else nullcontext():
+        wait_for_all()
+        yield
+        wait_for_all()
 
 
 def run_question(site: SiteConfig, profile: Profile, labels: str, fingerprint: str) -> dict[str, Any]:
@@ -128,7 +141,7 @@ def _train(
     start = start_model(site)  # before anything slow: weights that do not fit are the likeliest mistake
     leave_one_core()
     precision = best_precision()
-    cache = folder / "crops.cache"
+    cache = own_file(folder / "crops.cache")
     with progress(f"training {site.name}") as step:
         data = from_crop_set(crops, site.training.input_size, cache, lambda i, n: step("reading crops", i, n))
         result = run_training(
@@ -141,12 +154,14 @@ def _train(
             known_identities=labels == "ground-truth",
             on_step=step,
         )
-    meta = {"input_size": list(site.training.input_size), "run_id": run_id, "profile": profile.name, "labels": labels}
-    save_checkpoint(folder / "final.safetensors", result.net, meta)
+    cache.unlink(missing_ok=True)
     status = _status(site, workspace, data, result, profile, labels, run_id)
     status["seconds"] = round(max(result.seconds, monotonic() - began), 2)
+    if not is_first():
+        return status
+    meta = {"input_size": list(site.training.input_size), "run_id": run_id, "profile": profile.name, "labels": labels}
+    save_checkpoint(folder / "final.safetensors", result.net, meta)
     write_run_report(folder, data, result, status)
-    cache.unlink(missing_ok=True)
     write_json(folder / "run.json", {"schema": 1, "status": status, "settings": question, "precision": str(precision)})
     return status
 
@@ -209,7 +224,7 @@ def progress(title: str) -> Iterator[Progress]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=Console(stderr=True, quiet=not is_first())) as bar:
         whole = bar.add_task(title, total=None)
         task = bar.add_task("start", total=None)
         current = ""

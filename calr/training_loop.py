@@ -21,8 +21,10 @@ from calr.augment import Augment
 from calr.camera_alignment import CameraClassifier
 from calr.camera_proxies import CameraProxies
 from calr.cluster_memory import ClusterMemory
+from calr.data_parallel import combine, gather, own_share, units
 from calr.precision import Precision
 from models.preprocess import normalise
+from models.reid import ReidNet
 
 
 class TrainError(ValueError):
@@ -143,16 +145,17 @@ class AlignmentTerm:
 
 
 def train_epoch(
-    net: nn.Module,
+    net: ReidNet,
     optimiser: torch.optim.Optimizer,
     images: Tensor,
     batches: Iterable[NDArray[np.int64]],
     augment: Augment,
     terms: Sequence[Term],
     precision: Precision,
+    ghost: int | None,
     on_step: Callable[[int], None] = lambda done: None,
 ) -> dict[str, float]:
-    """Train on every batch once.
+    """Train on every batch once, together with the other processes where there are any (`calr.data_parallel`).
 
     Args:
         net: maps normalised images (B, 3, h, w) to features (B, D).
@@ -162,6 +165,7 @@ def train_epoch(
         augment: applied to every batch.
         terms: the objective.
         precision: device and number format.
+        ghost: images that are normalised together, the smallest part of a batch that a process can take; None = all.
         on_step: told how many batches are done.
 
     Returns:
@@ -174,17 +178,20 @@ def train_epoch(
     totals = dict.fromkeys((term.name for term in terms), 0.0)
     done = 0
     for crops in batches:
+        # All of the batch everywhere: what is drawn for an image must not depend on the number of processes.
         batch = augment(precision.place(images[torch.from_numpy(crops)]))
-        with precision.autocast():
-            features = net(normalise(batch).contiguous(memory_format=torch.channels_last))
-        features = features.float()
+        unit = ghost or len(crops)
+        own = own_share(len(crops), unit)
+        features = gather(_forward(net, batch[own], precision), len(crops), unit)
         parts = [term.loss(features, crops) for term in terms]
         loss = torch.stack(parts).sum()
         value = float(loss.detach())
         if not math.isfinite(value):
             raise TrainError(f"the loss became {value} in batch {done + 1}; are the start weights damaged?")
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        if loss.requires_grad:  # not where another process has the whole batch
+            loss.backward()  # type: ignore[no-untyped-call]
+        combine(net, units(own, unit) / units(slice(0, len(crops)), unit))
         optimiser.step()
         for term, part in zip(terms, parts, strict=True):
             term.after_step(features.detach(), crops)
@@ -196,6 +203,15 @@ def train_epoch(
     for term in terms:
         measured.update(term.measures())
     return measured
+
+
+def _forward(net: ReidNet, images: Tensor, precision: Precision) -> Tensor:
+    """(B, D) float32; B may be 0."""
+    if not len(images):
+        return torch.zeros((0, net.embedding_dim), device=images.device)
+    with precision.autocast():
+        features: Tensor = net(normalise(images).contiguous(memory_format=torch.channels_last))
+    return features.float()
 
 
 def epoch_seed(seed: int, stage: str, epoch: int, purpose: str) -> int:

@@ -8,7 +8,7 @@
         report.html, run.json          written last; run.json says that the run is done
 
 A run that is killed and started again gives the same final.safetensors, bit for bit, as one left alone (on the same
-CPU with the same number of threads).
+CPU with the same number of threads). Several processes may train together (`calr.data_parallel`); the first one writes.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ import torch
 from numpy.typing import NDArray
 
 from calr.checkpoint import Checkpoint, latest_checkpoint, save_checkpoint
+from calr.data_parallel import processes, same_everywhere
 from calr.ghost_batch_norm import use_ghost_batches
 from calr.inter_camera import InterCamera
 from calr.intra_camera import IntraCamera, Progress
 from calr.precision import Precision
 from calr.profiles import Profile
+from calr.torchrun import is_first, wait_for_all
 from calr.training_loop import TrainError
 from calr.training_set import TrainingSet
 from models.atomic import write_bytes, write_text
@@ -84,19 +86,29 @@ def run_training(
         notices.append("cross-camera search needs two cameras; only the intra-camera stage was run")
     saved = latest_checkpoint(folder / "checkpoints")
     history: list[dict[str, Any]] = [] if saved is None else list(saved.state["history"])
-    _write_metrics(folder, history)
+    wait_for_all()  # nobody writes before all have read
+    if is_first():
+        _write_metrics(folder, history)
     resumed = None if saved is None else saved.state["stage"]["name"]
     net: ReidNet | None = None
     local: NDArray[np.int64] | None = None
     if saved is not None and "labels.local" in saved.tensors:
         local = saved.tensors["labels.local"].numpy()
 
+    if profile.ghost_batch is None and processes() > 1:
+        raise TrainError(
+            f"profile {profile.name} normalises over whole batches, which several processes cannot share; take one "
+            "with ghost_batch, like gpu-paper, or run without torchrun"
+        )
+
     def fresh() -> ReidNet:
         net = start_net()
         net.to(memory_format=torch.channels_last)
         if profile.ghost_batch is not None:
             use_ghost_batches(net, profile.ghost_batch)
-        return net.to(precision.device)
+        net.to(precision.device)
+        same_everywhere(net)
+        return net
 
     with_intra = profile.intra is not None and not known_identities
     ahead = {
@@ -111,10 +123,11 @@ def run_training(
             title = f"{stage.name}-camera epoch {stage.epoch + 1}/{stage.stage.epochs}"
             record, labels = stage.run_epoch(_titled(on_step, title))
             history.append(record)
-            _write_labels(folder, f"{stage.name}-{record['epoch']:02d}", labels)
-            state = {"stage": {"name": stage.name, **stage.state()}, "history": history}
-            save_checkpoint(folder / "checkpoints", Checkpoint(len(history), stage.tensors(), state))
-            _write_metrics(folder, history)
+            if is_first():
+                _write_labels(folder, f"{stage.name}-{record['epoch']:02d}", labels)
+                state = {"stage": {"name": stage.name, **stage.state()}, "history": history}
+                save_checkpoint(folder / "checkpoints", Checkpoint(len(history), stage.tensors(), state))
+                _write_metrics(folder, history)
             left = 0 if stage.finished else ahead[stage.name] - stage.epoch
             left += ahead["inter"] if stage.name == "intra" else 0
             on_step(EPOCHS, len(history), len(history) + left)

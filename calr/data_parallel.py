@@ -47,7 +47,7 @@ def shares(n: int, unit: int = 1) -> list[slice]:
 
 def units(part: slice, unit: int) -> int:
     """How many units a share has (see `shares`)."""
-    size = part.stop - part.start
+    size: int = part.stop - part.start
     single = unit > 1 and size > unit and size % unit == 1
     return -(-size // unit) - int(single)
 

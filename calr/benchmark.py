@@ -11,14 +11,15 @@ import hashlib
 import json
 import os
 import subprocess
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from calr.ablation import DIRECT, ROWS
+from calr.benchmark_images import left_out, read_split
 from calr.datasets import Benchmark, Split, load_benchmark
 from calr.metrics import evaluate_ranking, same_identity_same_camera_excluded
 from calr.profiles import Profile, find_profile
@@ -26,8 +27,6 @@ from calr.torchrun import is_first, own_file
 from models.atomic import write_json
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from calr.intra_camera import Progress
     from calr.precision import Precision
     from calr.training_set import TrainingSet
@@ -166,47 +165,41 @@ def training_set(parts: Benchmark, cache: Path, on_step: Progress) -> TrainingSe
     """The training part, decoded once, every image a node of its own."""
     from calr.training_set import from_single_crops
 
-    names = sorted(set(parts.train.cameras.tolist()))
+    images, train = read_split(
+        parts.train,
+        parts.input_size,
+        own_file(cache / "train.cache"),
+        lambda done, total: on_step("reading the training part", done, total),
+    )
+    names = sorted(set(train.cameras.tolist()))
     return from_single_crops(
-        _pixels(parts.train, parts.input_size, own_file(cache / "train.cache"), on_step, "reading the training part"),
-        np.searchsorted(names, parts.train.cameras).astype(np.int64),
+        images,
+        np.searchsorted(names, train.cameras).astype(np.int64),
         [str(name) for name in names],
-        parts.train.identities,
+        train.identities,
     )
 
 
 def score(net: ReidNet, parts: Benchmark, precision: Precision, on_step: Progress) -> dict[str, Any]:
     """mAP, rank1, rank5, rank10, queries and gallery of a network on the test part, by the protocol of `calr.metrics`,
-    in float32."""
+    in float32; and how many images were unreadable, if any."""
     from calr.features import extract
     from calr.precision import Precision as Format
 
     exact = Format(precision.device, bf16=False)
 
-    def features(split: Split, what: str) -> np.ndarray[Any, np.dtype[np.float32]]:
-        images = _pixels(split, parts.input_size, None, on_step, f"reading {what}")
-        return extract(net, images, exact, on_step=lambda done, total: on_step(f"scoring {what}", done, total))
+    def features(split: Split, what: str) -> tuple[NDArray[np.float32], Split]:
+        images, read = read_split(
+            split, parts.input_size, on_step=lambda done, total: on_step(f"reading {what}", done, total)
+        )
+        return extract(net, images, exact, on_step=lambda done, total: on_step(f"scoring {what}", done, total)), read
 
-    query, gallery = features(parts.query, "query"), features(parts.gallery, "gallery")
+    (asking, query), (answering, gallery) = features(parts.query, "query"), features(parts.gallery, "gallery")
     positive, valid = same_identity_same_camera_excluded(
-        parts.query.identities, parts.query.cameras, parts.gallery.identities, parts.gallery.cameras
+        query.identities, query.cameras, gallery.identities, gallery.cameras
     )
-    return dict(evaluate_ranking(1.0 - query @ gallery.T, positive, valid).as_dict())
-
-
-def _pixels(
-    split: Split, size: tuple[int, int], cache: Path | None, on_step: Callable[[str, int, int], None], what: str
-) -> Tensor:
-    from calr.training_set import decode_crops
-    from models.images import decode_image
-
-    return decode_crops(
-        lambda i: decode_image(split.files[i].read_bytes(), what=str(split.files[i])),
-        len(split.files),
-        size,
-        cache,
-        lambda done, total: on_step(what, done, total),
-    )
+    found = evaluate_ranking(1.0 - asking @ answering.T, positive, valid).as_dict()
+    return {**found, **left_out([parts.query, parts.gallery], [query, gallery])}
 
 
 def device_name(precision: Precision) -> str:

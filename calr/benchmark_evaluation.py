@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from calr.benchmark_images import Files, left_out
 from calr.datasets import Split, load_benchmark
 from calr.metrics import evaluate_ranking, same_identity_same_camera_excluded
 
@@ -18,7 +19,8 @@ BATCH = 128
 
 
 def evaluate_bundle(dataset: str, root: Path, model: Path) -> dict[str, float | int]:
-    """mAP, rank1, rank5, rank10 (fractions), queries and gallery of a bundle on a benchmark.
+    """mAP, rank1, rank5, rank10 (fractions), queries and gallery of a bundle on a benchmark; and how many images were
+    unreadable, if any.
 
     Raises:
         DatasetError: the data set is unknown or not there.
@@ -29,23 +31,24 @@ def evaluate_bundle(dataset: str, root: Path, model: Path) -> dict[str, float | 
 
     parts = load_benchmark(dataset, root)
     embedder = Embedder(load_bundle(model))
-    query = embed_split(embedder, parts.query, "query")
-    gallery = embed_split(embedder, parts.gallery, "gallery")
+    asking, query = embed_split(embedder, parts.query, "query")
+    answering, gallery = embed_split(embedder, parts.gallery, "gallery")
     positive, valid = same_identity_same_camera_excluded(
-        parts.query.identities, parts.query.cameras, parts.gallery.identities, parts.gallery.cameras
+        query.identities, query.cameras, gallery.identities, gallery.cameras
     )
-    return evaluate_ranking(1.0 - query @ gallery.T, positive, valid).as_dict()
+    found = evaluate_ranking(1.0 - asking @ answering.T, positive, valid).as_dict()
+    return {**found, **left_out([parts.query, parts.gallery], [query, gallery])}
 
 
-def embed_split(embedder: Embedder, split: Split, title: str) -> NDArray[np.float32]:
-    """(n, D) embeddings of a split's images, with progress on standard error."""
+def embed_split(embedder: Embedder, split: Split, title: str) -> tuple[NDArray[np.float32], Split]:
+    """(n, D) embeddings of a split's readable images, and the split of just those, with progress on standard error."""
     from rich.console import Console
     from rich.progress import track
 
-    from models.images import decode_image
-
-    found = []
+    files, found = Files(split), []
     for start in track(range(0, len(split.files), BATCH), f"embedding {title}", console=Console(stderr=True)):
-        files = split.files[start : start + BATCH]
-        found.append(embedder.embed([decode_image(file.read_bytes(), what=str(file)) for file in files]))
-    return np.concatenate(found)
+        numbers = range(start, min(start + BATCH, len(split.files)))
+        images = [image for image in map(files.image, numbers) if image is not None]
+        if images:
+            found.append(embedder.embed(images))
+    return np.concatenate(found) if found else np.zeros((0, 0), np.float32), files.kept()[1]

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from calr.neighbour_graph import Links
@@ -121,3 +123,23 @@ def test_no_links_no_pivots() -> None:
         assert len(pivots) == 0
         refined = refine(labels, np.array([0, 1, 2]), camera, pivots, np.eye(3, dtype=np.float32))
         assert refined.labels.tolist() == labels.tolist()
+
+
+@given(st.integers(1, 40), st.integers(1, 6), st.integers(1, 4), st.floats(0, 1), st.booleans(), st.integers(0, 2**31))
+def test_refinement_never_merges_and_never_moves(
+    nodes: int, clusters: int, cameras: int, share: float, published: bool, seed: int
+) -> None:
+    draw = np.random.default_rng(seed)
+    labels, camera = draw.integers(-1, clusters, nodes), draw.integers(0, cameras, nodes)
+    local = draw.integers(0, 5, nodes) * cameras + camera
+    features = draw.normal(size=(nodes, 4)).astype(np.float32)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    scores = draw.random(nodes).round(1)
+    pivots = published_pivots(labels, scores) if published else camera_pivots(labels, camera, scores)
+    refined = refine(labels, local, camera, pivots, features, share)
+    kept = refined.labels >= 0
+    np.testing.assert_array_equal(refined.labels[kept], labels[kept])
+    np.testing.assert_array_equal(refined.discarded, (labels >= 0) & ~kept)
+    assert not refined.discarded[pivots].any(), "a pivot stays"
+    assert not (refined.discarded & ~refined.doubted).any()
+    assert refined.discarded.sum() == int(np.ceil(share * refined.doubted.sum() - 1e-9))

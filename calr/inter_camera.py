@@ -27,7 +27,14 @@ from calr.data_parallel import Found, agree
 from calr.dbscan_clusters import dbscan_clusters
 from calr.features import extract
 from calr.infomap_clusters import drop_small_clusters, infomap_clusters, renumber
-from calr.intra_camera import Progress, find_local_clusters, make_augment
+from calr.intra_camera import (
+    LocalClusters,
+    Progress,
+    find_local_clusters,
+    local_tensors,
+    make_augment,
+    restore_local,
+)
 from calr.neighbour_graph import (
     Links,
     centre_per_camera,
@@ -36,7 +43,7 @@ from calr.neighbour_graph import (
     node_features,
 )
 from calr.precision import Precision
-from calr.profiles import CameraBalancedNeighbours, Dbscan, NearestNeighbours, Profile
+from calr.profiles import CameraBalancedNeighbours, Dbscan, NearestNeighbours, Profile, Refinement
 from calr.refinement import camera_pivots, discard_share, node_scores, published_pivots, refine
 from calr.sampler import BalancedBatches
 from calr.silhouette import silhouette
@@ -140,12 +147,14 @@ class InterCamera:
         profile: settings.
         seed: of every random choice.
         precision: device and number format.
-        local: (M,) local clusters of stage 1, or None (then the profile must leave refinement out).
+        local: local clusters of stage 1, or None (then the profile must leave refinement out).
         known: (N,) labels to train with instead of clusters (the ceiling), -1 = not used; or None.
 
     Attributes:
         epoch: epochs done.
         finished: nothing is left to do.
+        local: local clusters of the best epoch so far, of either stage: the encoder that learns across cameras soon
+            tells people apart inside one better than stage 1's does.
         nodes_per_person: how many nodes a person leaves in a camera, as far as local clusters tell; None before the
             first epoch.
     """
@@ -159,7 +168,7 @@ class InterCamera:
         profile: Profile,
         seed: int,
         precision: Precision,
-        local: NDArray[np.int64] | None,
+        local: LocalClusters | None,
         known: NDArray[np.int64] | None = None,
     ) -> None:
         self.net, self.data, self.profile, self.seed, self.precision = net, data, profile, seed, precision
@@ -196,6 +205,8 @@ class InterCamera:
         )
         found, labels = agree(lambda: self._cluster(features), self.precision.device)
         record |= found
+        if "local" in labels:
+            self.local = LocalClusters(labels["local"], record["local_silhouette"])
         crop_labels = labels["crop"]
         clusters = int(crop_labels.max(initial=-1)) + 1
         record["silhouette"] = silhouette(features, crop_labels)
@@ -217,14 +228,18 @@ class InterCamera:
         record: dict[str, Any] = {}
         if self.nodes_per_person is None:
             # Counted once, on the start weights' features, so that runs with and without stage 1 use the same graph.
-            local = find_local_clusters(features, data, profile)
-            self.nodes_per_person = data.nodes / (int(local.max()) + 1)
+            self.nodes_per_person = data.nodes / find_local_clusters(features, data, profile).count
         graph = build_graph(
             profile.graph, features, data, self.nodes_per_person, epoch_seed(self.seed, self.name, self.epoch, "graph")
         )
         record |= {"graph": graph.chosen, "links": len(graph.links)}
         found = self._global_clusters(graph)
-        labels = {"global": found, "refined": self._refined_clusters(found, graph, record)}
+        labels = {"global": found, "refined": found}
+        if profile.refinement is not None and self.local is not None:
+            local = max((self.local, find_local_clusters(features, data, profile)), key=lambda found: found.silhouette)
+            refined = self._refined_clusters(profile.refinement, found, local, graph, record)
+            labels |= {"local": local.labels, "refined": refined}
+            record |= {"local_silhouette": local.silhouette, **local.quality(data)}
         kept = drop_small_clusters(labels["refined"], data.crops_per_node, profile.min_cluster_crops)
         labels["crop"] = kept[data.node]
         sizes = np.bincount(labels["crop"][labels["crop"] >= 0]) if (kept >= 0).any() else np.zeros(0)
@@ -251,15 +266,19 @@ class InterCamera:
             found = split_clusters(found, graph.features, 1.0 - cut, data.cannot_link)
         return drop_small_clusters(found, data.crops_per_node, self.profile.min_cluster_crops)
 
-    def _refined_clusters(self, found: NDArray[np.int64], graph: Graph, record: dict[str, Any]) -> NDArray[np.int64]:
-        how = self.profile.refinement
-        if how is None or self.local is None:
-            return found
+    def _refined_clusters(
+        self,
+        how: Refinement,
+        found: NDArray[np.int64],
+        local: LocalClusters,
+        graph: Graph,
+        record: dict[str, Any],
+    ) -> NDArray[np.int64]:
         camera, crops = self.data.node_camera, self.data.crops_per_node
         share = discard_share(self.epoch, how.start, how.full_at)
         scores = node_scores(graph.links)
         pivots = published_pivots(found, scores) if how.pivots == "published" else camera_pivots(found, camera, scores)
-        refined = refine(found, self.local, camera, pivots, graph.features, share)
+        refined = refine(found, local.labels, camera, pivots, graph.features, share)
         clustered = max(int(crops[found >= 0].sum()), 1)
         record |= {
             "share": share,
@@ -319,13 +338,16 @@ class InterCamera:
         out = {**module_tensors("net", self.net), **optimiser_tensors(self.optimiser)}
         if self.classifier is not None:
             out |= module_tensors("classifier", self.classifier)
-        if self.local is not None:
-            out["labels.local"] = torch.from_numpy(self.local)
-        return out
+        return {**out, **local_tensors(self.local)}
 
     def state(self) -> dict[str, Any]:
         """Everything a checkpoint needs as JSON."""
-        return {"epoch": self.epoch, "finished": self.finished, "nodes_per_person": self.nodes_per_person}
+        return {
+            "epoch": self.epoch,
+            "finished": self.finished,
+            "nodes_per_person": self.nodes_per_person,
+            "local_silhouette": None if self.local is None else self.local.silhouette,
+        }
 
     def restore(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Continue from a checkpoint of this stage."""
@@ -335,6 +357,7 @@ class InterCamera:
             restore_module("classifier", self.classifier, tensors)
         self.epoch, self.finished = int(state["epoch"]), bool(state["finished"])
         self.nodes_per_person = state["nodes_per_person"]
+        self.local = restore_local(tensors, state)
 
 
 def _five_numbers(values: NDArray[Any]) -> list[float]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -48,8 +49,8 @@ class IntraCamera:
     Attributes:
         epoch: epochs done.
         finished: nothing is left to do.
-        local: (M,) local cluster of every node, of the best epoch so far.
-        best_silhouette, best_epoch: of `local`.
+        local: local clusters of the best epoch so far.
+        best_epoch: which one that was.
     """
 
     name = "intra"
@@ -62,8 +63,7 @@ class IntraCamera:
         self.optimiser = adam(net.parameters(), self.stage.lr, profile.weight_decay)
         self.epoch = 0
         self.finished = False
-        self.local: NDArray[np.int64] = np.arange(data.nodes, dtype=np.int64)
-        self.best_silhouette = -2.0
+        self.local: LocalClusters | None = None
         self.best_epoch = -1
 
     def run_epoch(self, on_step: Progress) -> tuple[dict[str, Any], dict[str, NDArray[np.int64]]]:
@@ -78,31 +78,24 @@ class IntraCamera:
             self.net, data.images, self.precision, profile.feature_batch, lambda i, n: on_step("features", i, n)
         )
         judged, labels = agree(lambda: self._cluster(features), self.precision.device)
-        found = labels["local"]
-        if judged["silhouette"] > self.best_silhouette:
-            self.local, self.best_silhouette, self.best_epoch = found, judged["silhouette"], self.epoch
+        found = LocalClusters(labels["local"], judged["silhouette"])
+        if found.better_than(self.local):
+            self.local, self.best_epoch = found, self.epoch
         record: dict[str, Any] = {"stage": self.name, "epoch": self.epoch, **judged, "best_epoch": self.best_epoch}
         waited = self.epoch - self.best_epoch
         self.finished = self.epoch + 1 >= stage.epochs or (stage.patience is not None and waited >= stage.patience)
         if not self.finished:
             lr = decayed_lr(stage.lr, self.epoch, stage.lr_step)
             set_lr(self.optimiser, lr)
-            record |= {"lr": lr, **self._train(features, found[data.node], on_step)}
+            record |= {"lr": lr, **self._train(features, found.labels[data.node], on_step)}
         self.epoch += 1
         record["seconds"] = time.monotonic() - began
         return record, labels
 
     def _cluster(self, features: NDArray[np.float32]) -> Found:
-        data = self.data
-        found = find_local_clusters(features, data, self.profile)
-        labels = found[data.node]
-        record: dict[str, Any] = {
-            "clusters": int(found.max()) + 1,
-            "silhouette": silhouette(features, labels, data.camera),
-        }
-        if data.identity is not None:
-            record["local"] = cluster_quality(labels, local_identity(data))
-        return record, {"local": found}
+        found = find_local_clusters(features, self.data, self.profile)
+        record = {"clusters": found.count, "silhouette": found.silhouette, **found.quality(self.data)}
+        return record, {"local": found.labels}
 
     def _train(self, features: NDArray[np.float32], labels: NDArray[np.int64], on_step: Progress) -> dict[str, float]:
         data, device = self.data, self.precision.device
@@ -143,7 +136,7 @@ class IntraCamera:
         return {
             **module_tensors("net", self.net),
             **optimiser_tensors(self.optimiser),
-            "labels.local": torch.from_numpy(self.local),
+            **local_tensors(self.local),
         }
 
     def state(self) -> dict[str, Any]:
@@ -151,7 +144,7 @@ class IntraCamera:
         return {
             "epoch": self.epoch,
             "finished": self.finished,
-            "best_silhouette": self.best_silhouette,
+            "local_silhouette": None if self.local is None else self.local.silhouette,
             "best_epoch": self.best_epoch,
         }
 
@@ -159,24 +152,56 @@ class IntraCamera:
         """Continue from a checkpoint of this stage."""
         restore_module("net", self.net, tensors)
         restore_optimiser(self.optimiser, tensors)
-        self.local = tensors["labels.local"].numpy()
+        self.local = restore_local(tensors, state)
         self.epoch, self.finished = int(state["epoch"]), bool(state["finished"])
-        self.best_silhouette, self.best_epoch = float(state["best_silhouette"]), int(state["best_epoch"])
+        self.best_epoch = int(state["best_epoch"])
 
 
-def find_local_clusters(features: NDArray[np.float32], data: TrainingSet, profile: Profile) -> NDArray[np.int64]:
-    """(M,) local clusters of every camera by the profile's settings; features (N, D) of the crops, L2-normalised."""
+@dataclass(frozen=True)
+class LocalClusters:
+    """Who is who inside each camera: (M,) label of every node, no label in two cameras; and the mean silhouette of the
+    crops among the clusters of their camera, which is how clusters of different epochs are compared."""
+
+    labels: NDArray[np.int64]
+    silhouette: float
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return int(self.labels.max(initial=-1)) + 1
+
+    def better_than(self, other: LocalClusters | None) -> bool:
+        """Whether these are to be trusted rather than the others."""
+        return other is None or self.silhouette > other.silhouette
+
+    def quality(self, data: TrainingSet) -> dict[str, Any]:
+        """{"local": `cluster_quality`} where true identities are known, else nothing.
+
+        Pairs across cameras do not count: they are no local cluster's business.
+        """
+        if data.identity is None:
+            return {}
+        person = np.where(data.identity >= 0, data.identity * len(data.camera_ids) + data.camera, -1)
+        return {"local": cluster_quality(self.labels[data.node], person)}
+
+
+def find_local_clusters(features: NDArray[np.float32], data: TrainingSet, profile: Profile) -> LocalClusters:
+    """Local clusters of every camera by the profile's settings; features (N, D) of the crops, L2-normalised."""
     how = profile.local
-    return local_clusters(features, data.node, data.node_camera, how.max_distance, how.k1, how.k2, data.cannot_link)
+    found = local_clusters(features, data.node, data.node_camera, how.max_distance, how.k1, how.k2, data.cannot_link)
+    return LocalClusters(found, silhouette(features, found[data.node], data.camera))
 
 
-def local_identity(data: TrainingSet) -> NDArray[np.int64]:
-    """(N,) true identities, apart in every camera: pairs across cameras are no local cluster's business. -1 = unknown.
+def local_tensors(local: LocalClusters | None) -> dict[str, Tensor]:
+    """What a checkpoint stores of local clusters, besides "local_silhouette" in its state."""
+    return {} if local is None else {"labels.local": torch.from_numpy(local.labels)}
 
-    data.identity must not be None.
-    """
-    assert data.identity is not None
-    return np.where(data.identity >= 0, data.identity * len(data.camera_ids) + data.camera, -1)
+
+def restore_local(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> LocalClusters | None:
+    """Local clusters as a checkpoint stored them, if it did."""
+    if "labels.local" not in tensors:
+        return None
+    return LocalClusters(tensors["labels.local"].numpy(), float(state["local_silhouette"]))
 
 
 def make_augment(profile: Profile, data: TrainingSet, seed: int) -> Augment:

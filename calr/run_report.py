@@ -160,6 +160,7 @@ def draw_curves(history: list[dict[str, Any]]) -> bytes:
             title,
             [
                 ("intra", INTRA, ("local", part)),
+                ("inter", INTRA, ("local", part)),
                 ("inter", INTER, ("global", part)),
                 ("inter", THIRD, ("refined", part)),
             ],

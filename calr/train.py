@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ingest.site import SiteConfig
     from ingest.workspace import Workspace
 
-METHOD = 2
+METHOD = 3
 """Raised when the method changes so much that an old run is no longer the answer to the same question."""
 
 LABELS = {"none": "train", "ground-truth": "ceiling"}

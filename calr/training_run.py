@@ -27,7 +27,7 @@ from calr.checkpoint import Checkpoint, latest_checkpoint, save_checkpoint
 from calr.data_parallel import processes, same_everywhere
 from calr.ghost_batch_norm import use_ghost_batches
 from calr.inter_camera import InterCamera
-from calr.intra_camera import IntraCamera, Progress
+from calr.intra_camera import IntraCamera, LocalClusters, Progress
 from calr.precision import Precision
 from calr.profiles import Profile
 from calr.torchrun import is_first, wait_for_all
@@ -43,12 +43,11 @@ EPOCHS = "epochs"
 
 @dataclass(frozen=True)
 class RunResult:
-    """net: trained. history: the lines of metrics.jsonl. local: (M,) local clusters or None. notices: what whoever
-    reads the result has to know. seconds: of all epochs, also those of earlier, interrupted attempts."""
+    """net: trained. history: the lines of metrics.jsonl. notices: what whoever reads the result has to know.
+    seconds: of all epochs, also those of earlier, interrupted attempts."""
 
     net: ReidNet
     history: list[dict[str, Any]]
-    local: NDArray[np.int64] | None
     notices: list[str]
     seconds: float
 
@@ -91,10 +90,7 @@ def run_training(
         _write_metrics(folder, history)
     resumed = None if saved is None else saved.state["stage"]["name"]
     net: ReidNet | None = None
-    local: NDArray[np.int64] | None = None
-    if saved is not None and "labels.local" in saved.tensors:
-        local = saved.tensors["labels.local"].numpy()
-
+    local: LocalClusters | None = None
     if profile.ghost_batch is None and processes() > 1:
         raise TrainError(
             f"profile {profile.name} normalises over whole batches, which several processes cannot share; take one "
@@ -145,7 +141,7 @@ def run_training(
     if net is None:
         raise TrainError(f"profile {profile.name} leaves out the intra-camera stage, the only one for a single camera")
     seconds = sum(float(record["seconds"]) for record in history)
-    return RunResult(net.cpu().eval(), history, local, notices, seconds)
+    return RunResult(net.cpu().eval(), history, notices, seconds)
 
 
 def _titled(on_step: Progress, title: str) -> Progress:

@@ -80,7 +80,7 @@ def test_the_page_is_whole_escaped_and_needs_nothing_from_outside(tmp_path: Path
     data = data if identities else replace(data, identity=None)
     (tmp_path / "labels").mkdir()
     save_file(_labels(data), tmp_path / "labels" / "inter-00.safetensors")
-    result = RunResult(ToyNet(), _history(identities), None, [], 12.0)  # type: ignore[arg-type]
+    result = RunResult(ToyNet(), _history(identities), [], 12.0)  # type: ignore[arg-type]
     page = write_run_report(tmp_path, data, result, _status()).read_text()
     parser = _WellFormed()
     parser.feed(page)
@@ -108,6 +108,6 @@ def test_rows_show_cameras_in_turn_and_what_was_discarded() -> None:
 def test_a_run_of_one_stage_or_without_clusters_still_reports(tmp_path: Path) -> None:
     data = toy_people(people=6)
     assert b"<svg" in draw_curves(_history(False)[:1])
-    result = RunResult(ToyNet(), _history(False)[:1], None, [], 1.0)  # type: ignore[arg-type]
+    result = RunResult(ToyNet(), _history(False)[:1], [], 1.0)  # type: ignore[arg-type]
     page = write_run_report(tmp_path, data, result, _status(notices=[])).read_text()
     assert "Clusters of the last epoch" not in page and "Every epoch" in page

@@ -97,6 +97,16 @@ def test_what_a_run_leaves_behind(tmp_path: Path) -> None:
     assert len(list((tmp_path / "checkpoints").glob("*.safetensors"))) == 2
 
 
+def test_local_clusters_are_those_of_the_best_epoch_of_either_stage(tmp_path: Path) -> None:
+    data = toy_people(people=12)
+    history = run(data, tmp_path).history
+    intra = [record["silhouette"] for record in history if record["stage"] == "intra"]
+    inter = [record["local_silhouette"] for record in history if record["stage"] == "inter"]
+    assert inter[0] >= max(intra) and inter == sorted(inter)
+    assert inter[-1] > max(intra), "the toy encoder tells people apart better after stage 2"
+    assert load_file(tmp_path / "labels" / "inter-02.safetensors")["local"].shape == (data.nodes,)
+
+
 def test_a_finished_folder_is_read_back_without_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = toy_people(people=8)
     first = run(data, tmp_path)

@@ -29,6 +29,7 @@ from models.atomic import write_json
 if TYPE_CHECKING:
     from calr.intra_camera import Progress
     from calr.precision import Precision
+    from calr.training_run import RunResult
     from calr.training_set import TrainingSet
     from models.reid import ReidNet
 
@@ -134,6 +135,7 @@ def run_benchmark(
 def _trained(
     question: Question, parts: Benchmark, run: Path, precision: Precision, on_step: Progress
 ) -> tuple[ReidNet, dict[str, Any]]:
+    from calr.run_report import write_run_report
     from calr.training_run import run_training
     from models.reid import build_reid
     from models.weights import load_weights
@@ -151,6 +153,8 @@ def _trained(
     result = run_training(start, data, settings, question.seed, precision, run, on_step=on_step)
     if is_first():
         write_json(run / "history.json", result.history)
+        on_step("drawing the report", 0, 1)
+        write_run_report(run, data, start(), result, _status(question, data, result), precision)
     return result.net.to(precision.device), {
         "epochs": settings.inter.epochs,
         "intra_epochs": 0 if settings.intra is None else settings.intra.epochs,
@@ -158,6 +162,19 @@ def _trained(
         "batch": settings.inter.batch,
         "seconds": round(result.seconds, 1),
         "last_epoch": {key: result.history[-1].get(key) for key in ("clusters", "global", "refined")},
+    }
+
+
+def _status(question: Question, data: TrainingSet, result: RunResult) -> dict[str, Any]:
+    """What a run's report says of it."""
+    return {
+        "run_id": f"{question.dataset}, {question.row}, seed {question.seed}",
+        "profile": question.profile,
+        "arch": question.arch,
+        "labels": "none",
+        "counts": {"crops": len(data), "tracklets": data.nodes, "cameras": len(data.camera_ids)},
+        "seconds": result.seconds,
+        "notices": result.notices,
     }
 
 

@@ -12,13 +12,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from calr.feature_map import Named, draw_feature_maps, sample_nodes
 from calr.training_set import TrainingSet
 from models.atomic import write_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from calr.precision import Precision
     from calr.training_run import RunResult
+    from models.reid import ReidNet
 
 EXAMPLES = 8
 CROPS_PER_ROW, CROPS_KEPT_BEFORE_DISCARDED = 14, 8
@@ -50,14 +53,18 @@ class CropRow:
     discarded: list[CropPicture]
 
 
-def write_run_report(folder: Path, data: TrainingSet, result: RunResult, status: dict[str, Any]) -> Path:
+def write_run_report(
+    folder: Path, data: TrainingSet, start: ReidNet, result: RunResult, status: dict[str, Any], precision: Precision
+) -> Path:
     """Write report.html into the run's folder.
 
     Args:
         folder: of the run, with its labels.
         data: the crops.
+        start: the network before training.
         result: of the run.
         status: what run.json will say.
+        precision: device and number format of the networks.
 
     Returns:
         The report's path.
@@ -73,6 +80,7 @@ def write_run_report(folder: Path, data: TrainingSet, result: RunResult, status:
         curves=_data_uri(draw_curves(result.history), "svg+xml"),
         sizes=_data_uri(draw_sizes(labels["crop"], data), "svg+xml") if _any(labels) else None,
         known=any("global" in record or "local" in record for record in result.history),
+        maps=_feature_maps(data, start, result.net, precision),
         epochs=_epoch_table(result.history),
         clusters=example_clusters(labels, data) if _any(labels) else [],
         refined=refinement_examples(labels, data) if _any(labels) and "refined" in labels else [],
@@ -80,6 +88,17 @@ def write_run_report(folder: Path, data: TrainingSet, result: RunResult, status:
     path = folder / "report.html"
     write_text(path, page)
     return path
+
+
+def _feature_maps(data: TrainingSet, start: ReidNet, trained: ReidNet, precision: Precision) -> str:
+    from calr.features import extract
+
+    crops = sample_nodes(data.node)
+    maps = [
+        Named(name, extract(net.to(precision.device), data.images[crops], precision))
+        for name, net in (("before training", start), ("after", trained))
+    ]
+    return _data_uri(draw_feature_maps(maps, data.camera[crops], data.camera_ids), "png")
 
 
 def _any(labels: dict[str, NDArray[np.int64]]) -> bool:

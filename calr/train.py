@@ -161,7 +161,9 @@ def _train(
         return status
     meta = {"input_size": list(site.training.input_size), "run_id": run_id, "profile": profile.name, "labels": labels}
     save_checkpoint(folder / "final.safetensors", result.net, meta)
-    write_run_report(folder, data, result, status)
+    with progress("report") as step:
+        step("drawing", 0, 1)
+        write_run_report(folder, data, start, result, status, precision)
     write_json(folder / "run.json", {"schema": 1, "status": status, "settings": question, "precision": str(precision)})
     return status
 

@@ -9,6 +9,7 @@ from safetensors.numpy import save_file
 
 from calr.run_report import draw_curves, example_clusters, refinement_examples, write_run_report
 from calr.training_run import RunResult
+from tests.calr.test_training_run import EXACT
 from tests.calr.toy_people import ToyNet, toy_people
 
 
@@ -81,7 +82,7 @@ def test_the_page_is_whole_escaped_and_needs_nothing_from_outside(tmp_path: Path
     (tmp_path / "labels").mkdir()
     save_file(_labels(data), tmp_path / "labels" / "inter-00.safetensors")
     result = RunResult(ToyNet(), _history(identities), [], 12.0)  # type: ignore[arg-type]
-    page = write_run_report(tmp_path, data, result, _status()).read_text()
+    page = write_run_report(tmp_path, data, ToyNet(), result, _status(), EXACT).read_text()  # type: ignore[arg-type]
     parser = _WellFormed()
     parser.feed(page)
     assert parser.open == [] and parser.pictures > 10
@@ -109,5 +110,5 @@ def test_a_run_of_one_stage_or_without_clusters_still_reports(tmp_path: Path) ->
     data = toy_people(people=6)
     assert b"<svg" in draw_curves(_history(False)[:1])
     result = RunResult(ToyNet(), _history(False)[:1], [], 1.0)  # type: ignore[arg-type]
-    page = write_run_report(tmp_path, data, result, _status(notices=[])).read_text()
+    page = write_run_report(tmp_path, data, ToyNet(), result, _status(notices=[]), EXACT).read_text()  # type: ignore[arg-type]
     assert "Clusters of the last epoch" not in page and "Every epoch" in page

@@ -132,6 +132,10 @@ def benchmark(
     record: Annotated[Path, typer.Option(help="JSON lines file the result is appended to")] = Path(
         "docs/accuracy.jsonl"
     ),
+    judge_epochs: Annotated[
+        bool,
+        typer.Option(help="keep every epoch's model; afterwards, does the label-free score rank them as mAP does?"),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train on a benchmark without its labels and score the last epoch. Resumable."""
@@ -145,7 +149,7 @@ def benchmark(
         question.settings()
         leave_one_core()
         with progress(f"{dataset}, {row}") as step:
-            line = run_benchmark(question, root, out, best_precision(), step)
+            line = run_benchmark(question, root, out, best_precision(), step, judge_epochs)
         if not is_first():
             return
         if line.pop("new"):

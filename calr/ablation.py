@@ -85,6 +85,16 @@ ROWS = {
             lambda profile: replace(profile, graph=NearestNeighbours(k=10)),
         ),
         Row(
+            "baseline, plain k=10 graph",
+            "the baseline on the graph of the row above",
+            lambda profile: replace(_bare(profile), graph=NearestNeighbours(k=10)),
+        ),
+        Row(
+            "self-paced, plain k=10 graph",
+            "refinement where the graph merges more people",
+            lambda profile: replace(_self_paced(profile), graph=NearestNeighbours(k=10)),
+        ),
+        Row(
             "baseline, proxies",
             "the baseline with a loss over camera-aware proxies beside the one over clusters",
             lambda profile: replace(_bare(profile), proxies=Proxies()),

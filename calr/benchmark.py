@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 
 from calr.ablation import DIRECT, ROWS
 from calr.benchmark_images import left_out, read_split
+from calr.checkpoint import KEPT
 from calr.datasets import Benchmark, Split, load_benchmark
 from calr.metrics import evaluate_ranking, same_identity_same_camera_excluded
-from calr.profiles import Profile, find_profile
+from calr.profiles import METHOD, Profile, find_profile
+from calr.score_correlation import score_correlation
 from calr.torchrun import is_first, own_file
 from models.atomic import write_json
 
@@ -69,6 +71,15 @@ class Question:
         """The start weights by their file's name: no path."""
         return Path(self.weights.partition("#")[0]).name.removesuffix(".safetensors")
 
+    def start_net(self) -> ReidNet:
+        """The network with its start weights."""
+        from models.reid import build_reid
+        from models.weights import load_weights
+
+        net = build_reid(self.arch)
+        load_weights(net, self.weights)
+        return net
+
     def command(self) -> str:
         """What to type to have it answered again; the places of files are left to whoever types it."""
         return (
@@ -79,7 +90,7 @@ class Question:
     def identity(self) -> str:
         """Changes whenever the answer might."""
         settings = None if self.row == DIRECT else self.settings().as_json()
-        text = json.dumps([self.dataset, settings, self.arch, self.start, self.seed], sort_keys=True)
+        text = json.dumps([METHOD, self.dataset, settings, self.arch, self.start, self.seed], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -89,6 +100,7 @@ def run_benchmark(
     folder: Path,
     precision: Precision,
     on_step: Progress = lambda what, done, total: None,
+    judge_epochs: bool = False,
 ) -> dict[str, Any]:
     """Answer a question, or go on with answering it.
 
@@ -98,6 +110,8 @@ def run_benchmark(
         folder: runs lie in it, a folder each.
         precision: device and number format of training; scoring is float32.
         on_step: told about progress.
+        judge_epochs: keep every epoch's model and compare its label-free score with its mAP
+            (`calr.score_correlation`); the result lies in the run's folder as score_correlation.json.
 
     Returns:
         A line for docs/accuracy.jsonl, plus "new": whether it was found just now.
@@ -113,7 +127,7 @@ def run_benchmark(
     if answer.is_file():
         return {**json.loads(answer.read_text(encoding="utf-8")), "new": False}
     parts = load_benchmark(question.dataset, root)
-    net, trained = _trained(question, parts, run, precision, on_step)
+    net, trained = _trained(question, parts, run, precision, on_step, None if judge_epochs else KEPT)
     scores = score(net, parts, precision, on_step)
     line = {
         "row": question.row,
@@ -127,34 +141,31 @@ def run_benchmark(
         "commit": _commit(),
         "command": question.command(),
     }
+    if judge_epochs:
+        found = score_correlation(question.start_net, run / "checkpoints", parts, precision, on_step)
+        write_json(run / "score_correlation.json", found)
+        line["score_correlation"] = found["spearman"]
     if is_first():
         write_json(answer, line)
     return {**line, "new": True}
 
 
 def _trained(
-    question: Question, parts: Benchmark, run: Path, precision: Precision, on_step: Progress
+    question: Question, parts: Benchmark, run: Path, precision: Precision, on_step: Progress, kept: int | None
 ) -> tuple[ReidNet, dict[str, Any]]:
     from calr.run_report import write_run_report
     from calr.training_run import run_training
-    from models.reid import build_reid
-    from models.weights import load_weights
-
-    def start() -> ReidNet:
-        net = build_reid(question.arch)
-        load_weights(net, question.weights)
-        return net
 
     settings = question.settings()
     run.mkdir(parents=True, exist_ok=True)
     if question.row == DIRECT:
-        return start().to(precision.device), {"epochs": 0, "iterations": 0, "batch": 0, "seconds": 0.0}
+        return question.start_net().to(precision.device), {"epochs": 0, "iterations": 0, "batch": 0, "seconds": 0.0}
     data = training_set(parts, run, on_step)
-    result = run_training(start, data, settings, question.seed, precision, run, on_step=on_step)
+    result = run_training(question.start_net, data, settings, question.seed, precision, run, on_step=on_step, kept=kept)
     if is_first():
         write_json(run / "history.json", result.history)
         on_step("drawing the report", 0, 1)
-        write_run_report(run, data, start(), result, _status(question, data, result), precision)
+        write_run_report(run, data, question.start_net(), result, _status(question, data, result), precision)
     return result.net.to(precision.device), {
         "epochs": settings.inter.epochs,
         "intra_epochs": 0 if settings.intra is None else settings.intra.epochs,

@@ -1,16 +1,17 @@
 """What a killed run continues from: one safetensors file per finished epoch, whole or not there.
 
-A checkpoint is written to a temporary name, flushed and renamed, and only then are older ones removed, two are kept. It
-holds the network, the optimiser, the parts of the objective that learn, the labels, and in its JSON header the history
-of all epochs so far. No random state: every epoch seeds its own (`training_loop.epoch_seed`). No cluster memory: each
-epoch builds it anew from its labels and features.
+A checkpoint is written to a temporary name, flushed and renamed, and only then are older ones removed. It holds the
+network, the optimiser, the parts of the objective that learn, the labels, and in its JSON header the history of all
+epochs so far. No random state: every epoch seeds its own (`training_loop.epoch_seed`). No cluster memory: each epoch
+builds it anew from its labels and features.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,8 @@ class Checkpoint:
     state: dict[str, Any]
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint and remove all but the last two. Returns its file."""
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, kept: int | None = KEPT) -> Path:
+    """Write a checkpoint and remove all but the last `kept` (None: keep all). Returns its file."""
     from safetensors.torch import save
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -44,26 +45,33 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     header = {"calr": json.dumps({"schema": SCHEMA, **checkpoint.state}, sort_keys=True)}
     write_bytes(path, save(tensors, metadata=header))
     # A run has one writer (the workspace's lock): unfinished files are those of attempts that were killed.
-    for old in [*_numbered(folder)[:-KEPT], *folder.glob(".*.tmp")]:
+    for old in [*_numbered(folder)[: -(kept or sys.maxsize)], *folder.glob(".*.tmp")]:
         old.unlink()
     return path
 
 
 def latest_checkpoint(folder: Path) -> Checkpoint | None:
     """The newest checkpoint that can be read, or None. A damaged one is passed over for the one before it."""
+    return next((found for path in reversed(_numbered(folder)) if (found := _read(path)) is not None), None)
+
+
+def kept_checkpoints(folder: Path) -> Iterator[Checkpoint]:
+    """All checkpoints that can be read, oldest first."""
+    return (found for path in _numbered(folder) if (found := _read(path)) is not None)
+
+
+def _read(path: Path) -> Checkpoint | None:
     from safetensors import SafetensorError, safe_open
 
-    for path in reversed(_numbered(folder)):
-        try:
-            with safe_open(path, framework="pt") as file:
-                state = json.loads(file.metadata()["calr"])
-                if state.pop("schema") != SCHEMA:
-                    continue
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 not a dict
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError):
-            continue
-        return Checkpoint(int(path.stem), tensors, state)
-    return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = json.loads(file.metadata()["calr"])
+            if state.pop("schema") != SCHEMA:
+                return None
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 not a dict
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return None
+    return Checkpoint(int(path.stem), tensors, state)
 
 
 def _numbered(folder: Path) -> list[Path]:

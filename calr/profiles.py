@@ -6,6 +6,9 @@ A part that is left out is None; nothing else in the package asks whether a part
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+METHOD = 3
+"""Raised when the method changes so much that an old run is no longer the answer to the same question."""
+
 
 @dataclass(frozen=True)
 class LocalClustering:

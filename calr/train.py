@@ -10,7 +10,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calr.profiles import Profile, find_profile
+from calr.profiles import METHOD, Profile, find_profile
 from calr.start_model import start_weights
 from calr.torchrun import is_first, own_file, wait_for_all
 from models.atomic import sha256_file, write_json
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from ingest.shards import CropSet
     from ingest.site import SiteConfig
     from ingest.workspace import Workspace
-
-METHOD = 3
-"""Raised when the method changes so much that an old run is no longer the answer to the same question."""
 
 LABELS = {"none": "train", "ground-truth": "ceiling"}
 """Where labels come from -> the status file that tells about it."""

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from calr.checkpoint import Checkpoint, latest_checkpoint, save_checkpoint
+from calr.checkpoint import KEPT, Checkpoint, latest_checkpoint, save_checkpoint
 from calr.data_parallel import processes, same_everywhere
 from calr.ghost_batch_norm import use_ghost_batches
 from calr.inter_camera import InterCamera
@@ -61,6 +61,7 @@ def run_training(
     folder: Path,
     known_identities: bool = False,
     on_step: Progress = lambda what, done, total: None,
+    kept: int | None = KEPT,
 ) -> RunResult:
     """Train, or continue to train, in a folder.
 
@@ -74,6 +75,7 @@ def run_training(
         known_identities: train on data.identity instead of clusters, with the budget of the inter-camera stage: the
             ceiling of what better clusters could give.
         on_step: told about progress inside an epoch, and as `EPOCHS` about whole epochs.
+        kept: how many checkpoints stay; None = all.
 
     Raises:
         TrainError: too little data, or no true identities for the ceiling.
@@ -122,7 +124,7 @@ def run_training(
             if is_first():
                 _write_labels(folder, f"{stage.name}-{record['epoch']:02d}", labels)
                 state = {"stage": {"name": stage.name, **stage.state()}, "history": history}
-                save_checkpoint(folder / "checkpoints", Checkpoint(len(history), stage.tensors(), state))
+                save_checkpoint(folder / "checkpoints", Checkpoint(len(history), stage.tensors(), state), kept)
                 _write_metrics(folder, history)
             left = 0 if stage.finished else ahead[stage.name] - stage.epoch
             left += ahead["inter"] if stage.name == "intra" else 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.matching.neighbours import top_k
+from models.matching.neighbours import nearest_others
 
 MOST_POINTS = 1000
 """t-SNE of so many takes about five seconds on one core, and more points do not show more."""
@@ -33,7 +33,7 @@ def sample_nodes(node: NDArray[np.int64], seed: int = 0) -> NDArray[np.int64]:
 
 def same_camera_neighbours(features: NDArray[np.float32], camera: NDArray[np.int64]) -> float:
     """Share of crops whose nearest other crop was taken by the same camera. features (n, D), n > 1; camera (n,)."""
-    _, nearest = top_k(features, features, 1, exclude_self=True)
+    _, nearest = nearest_others(features, 1)
     return float((camera[nearest[:, 0]] == camera).mean())
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.matching.neighbours import top_k
+from models.matching.neighbours import nearest_others, top_k
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def nearest_links(features: NDArray[np.float32], k: int, min_similarity: float) 
     k = min(k, nodes - 1)
     if k < 1:
         return _no_links(nodes)
-    similarity, index = top_k(features, features, k, exclude_self=True)
+    similarity, index = nearest_others(features, k)
     source = np.repeat(np.arange(nodes, dtype=np.int64), k)
     target, value = index.reshape(-1), similarity.reshape(-1)
     kept = value >= max(min_similarity, 1e-6)
@@ -104,7 +104,10 @@ def mutual_links_per_camera(
             k = min(own, len(inside) - 1) if same else min(other, len(inside))
             if k < 1 or len(queries) == 0:
                 continue
-            similarity, index = top_k(features[queries], features[inside], k, exclude_self=same)
+            if same:
+                similarity, index = nearest_others(features[inside], k)
+            else:
+                similarity, index = top_k(features[queries], features[inside], k)
             target = inside[index.reshape(-1)]
             pairs.append(np.stack([np.repeat(queries, k), target], 1))
             values.append(similarity.reshape(-1))

@@ -16,7 +16,7 @@ from models.matching.neighbours import ranked_neighbours
 
 
 def jaccard_distance(
-    features: torch.Tensor | npt.NDArray[np.floating], k1: int = 15, k2: int = 4, chunk: int = 4096
+    features: torch.Tensor | npt.NDArray[np.floating], k1: int = 15, k2: int = 4, chunk: int = 2048
 ) -> sp.csr_matrix:
     """The Jaccard similarity of all pairs that have any.
 
@@ -31,7 +31,7 @@ def jaccard_distance(
         features: (N, D), rows of length 1; a tensor may be on any device, neighbours are searched there.
         k1: neighbours that count.
         k2: rows averaged in step 4.
-        chunk: rows of the neighbour search at once; memory is chunk × N floats.
+        chunk: vectors of the neighbour search at once; memory is chunk × chunk floats.
 
     Returns:
         (N, N) CSR float32, symmetric, sorted columns, ones on the diagonal: **1 − distance** where that is not 0.
@@ -175,10 +175,11 @@ def _sum_of_minima_in(
     place = np.empty(columns.shape[0], dtype=np.int64)
     place[partners] = np.arange(len(partners))
     flat = np.repeat(own_row, counts) * len(partners) + place[other]
-    sums = np.bincount(flat, smaller, minlength=(stop - start) * len(partners)).reshape(stop - start, len(partners))
-    sums = sums.astype(np.float64, copy=False)  # of nothing, bincount makes integers
-    row, hit = np.nonzero(sums)
-    return sp.csr_matrix((sums[row, hit], (row, partners[hit])), shape=(stop - start, columns.shape[0]))
+    sums = np.bincount(flat, smaller).astype(np.float64, copy=False)  # of nothing, bincount makes integers
+    hit = np.flatnonzero(sums > 0)  # of booleans: several times as fast as of numbers
+    row, place_hit = np.divmod(hit, max(len(partners), 1))
+    bounds = np.searchsorted(row, np.arange(stop - start + 1))
+    return sp.csr_matrix((sums[hit], partners[place_hit], bounds), shape=(stop - start, columns.shape[0]))
 
 
 def _membership(ranked: npt.NDArray[np.int64]) -> sp.csr_matrix:
@@ -197,7 +198,8 @@ def _pair_distances(
 ) -> npt.NDArray[np.float64]:
     """2 − 2·cos of listed pairs; never below 0, which rounding would otherwise give for duplicates."""
     distance = np.empty(len(rows), dtype=np.float64)
-    step = max(1, 16_000_000 // max(features.shape[1], 1))
+    # Few enough pairs to stay in the processor's cache: four times as fast as sixteen times as many.
+    step = max(1, 1_000_000 // max(features.shape[1], 1))
     for start in range(0, len(rows), step):
         pairs = slice(start, start + step)
         left = features[torch.as_tensor(rows[pairs], device=features.device)].double()

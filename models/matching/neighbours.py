@@ -8,26 +8,22 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+Arrays = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
+Tensors = tuple[torch.Tensor, torch.Tensor]
+
 
 @overload
-def top_k(
-    queries: torch.Tensor, gallery: torch.Tensor, k: int, chunk: int = 4096, exclude_self: bool = False
-) -> tuple[torch.Tensor, torch.Tensor]: ...
+def top_k(queries: torch.Tensor, gallery: torch.Tensor, k: int, chunk: int = 4096) -> Tensors: ...
 @overload
 def top_k(
-    queries: npt.NDArray[np.floating],
-    gallery: npt.NDArray[np.floating],
-    k: int,
-    chunk: int = 4096,
-    exclude_self: bool = False,
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]: ...
+    queries: npt.NDArray[np.floating], gallery: npt.NDArray[np.floating], k: int, chunk: int = 4096
+) -> Arrays: ...
 def top_k(
     queries: torch.Tensor | npt.NDArray[np.floating],
     gallery: torch.Tensor | npt.NDArray[np.floating],
     k: int,
     chunk: int = 4096,
-    exclude_self: bool = False,
-) -> tuple[torch.Tensor, torch.Tensor] | tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+) -> Tensors | Arrays:
     """The ``k`` gallery vectors most similar to each query, best first.
 
     Args:
@@ -35,7 +31,6 @@ def top_k(
         gallery: (m, D), rows of length 1, same kind and device.
         k: how many; fewer come back where the gallery has fewer.
         chunk: queries handled at once; memory is chunk × m floats.
-        exclude_self: ``queries`` is ``gallery``, and a vector is not its own neighbour.
 
     Returns:
         similarity (n, k) float32 and index (n, k) int64; tensors for tensors, arrays for arrays.
@@ -44,25 +39,75 @@ def top_k(
         ValueError: shapes that do not go together, or k < 1.
     """
     if isinstance(queries, np.ndarray) or isinstance(gallery, np.ndarray):
-        similarity, index = top_k(torch.as_tensor(queries), torch.as_tensor(gallery), k, chunk, exclude_self)
+        similarity, index = top_k(torch.as_tensor(queries), torch.as_tensor(gallery), k, chunk)
         return similarity.numpy(), index.numpy()
     if queries.ndim != 2 or gallery.ndim != 2 or queries.shape[1] != gallery.shape[1]:
         raise ValueError(f"queries {tuple(queries.shape)} and gallery {tuple(gallery.shape)} do not go together")
-    if exclude_self and len(queries) != len(gallery):
-        raise ValueError("exclude_self needs the gallery itself as queries")
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
+    _check(k)
     queries, gallery = queries.float(), gallery.float()
-    k = max(min(k, len(gallery) - int(exclude_self)), 0)
+    k = min(k, len(gallery))
     similarity = torch.empty((len(queries), k), dtype=torch.float32, device=queries.device)
     index = torch.empty((len(queries), k), dtype=torch.int64, device=queries.device)
     for start in range(0, len(queries) if k else 0, chunk):
         scores = queries[start : start + chunk] @ gallery.T
-        rows = torch.arange(len(scores), device=scores.device)
-        if exclude_self:
-            scores[rows, rows + start] = -torch.inf
         similarity[start : start + chunk], index[start : start + chunk] = scores.topk(k, dim=1)
     return similarity, index
+
+
+@overload
+def nearest_others(features: torch.Tensor, k: int, chunk: int = 2048) -> Tensors: ...
+@overload
+def nearest_others(features: npt.NDArray[np.floating], k: int, chunk: int = 2048) -> Arrays: ...
+def nearest_others(features: torch.Tensor | npt.NDArray[np.floating], k: int, chunk: int = 2048) -> Tensors | Arrays:
+    """The ``k`` vectors most similar to each vector among all others, best first.
+
+    Like :func:`top_k` of the vectors with themselves, but i·j = j·i is computed once; memory is chunk × chunk floats.
+
+    Args:
+        features: (N, D), rows of length 1.
+        k: how many; fewer come back where there are fewer others.
+        chunk: vectors handled at once.
+
+    Returns:
+        similarity (N, k) float32 and index (N, k) int64; tensors for a tensor, arrays for an array.
+
+    Raises:
+        ValueError: features that are not (N, D), or k < 1.
+    """
+    if isinstance(features, np.ndarray):
+        similarity, index = nearest_others(torch.as_tensor(features), k, chunk)
+        return similarity.numpy(), index.numpy()
+    if features.ndim != 2:
+        raise ValueError(f"features must be (N, D), got shape {tuple(features.shape)}")
+    _check(k)
+    features, n = features.float(), len(features)
+    k = max(min(k, n - 1), 0)
+    similarity = torch.full((n, k), -torch.inf, device=features.device)
+    index = torch.full((n, k), -1, dtype=torch.int64, device=features.device)
+
+    def offer(rows: slice, first: int, scores: torch.Tensor) -> None:
+        """Vectors first, first + 1, ... compete with the best so far of some rows."""
+        best, where = scores.topk(min(k, scores.shape[1]), dim=1)
+        both = torch.cat([similarity[rows], best], dim=1)
+        similarity[rows], place = both.topk(k, dim=1)
+        index[rows] = torch.cat([index[rows], where + first], dim=1).gather(1, place)
+
+    for i in range(0, n if k else 0, chunk):
+        rows = slice(i, min(i + chunk, n))
+        for j in range(i, n, chunk):
+            columns = slice(j, min(j + chunk, n))
+            scores = features[rows] @ features[columns].T
+            if i == j:
+                scores.fill_diagonal_(-torch.inf)
+            offer(rows, j, scores)
+            if i != j:
+                offer(columns, i, scores.T.contiguous())
+    return similarity, index
+
+
+def _check(k: int) -> None:
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
 
 
 _TIE = 1e-9
@@ -71,7 +116,7 @@ _TIE = 1e-9
 _MARGIN = 8
 
 
-def ranked_neighbours(features: torch.Tensor, k: int, chunk: int = 4096) -> npt.NDArray[np.int64]:
+def ranked_neighbours(features: torch.Tensor, k: int, chunk: int = 2048) -> npt.NDArray[np.int64]:
     """The ranking that k-reciprocal neighbours start from: each vector itself, then its ``k`` nearest others.
 
     Unlike :func:`top_k` it is the same whatever the chunk, device or thread count: similarities are compared in
@@ -80,7 +125,7 @@ def ranked_neighbours(features: torch.Tensor, k: int, chunk: int = 4096) -> npt.
     Args:
         features: (N, D) float32, rows of length 1.
         k: number of neighbours besides the vector itself; fewer where N is smaller.
-        chunk: rows handled at once; memory is chunk × N floats.
+        chunk: vectors handled at once; memory is chunk × chunk floats.
 
     Returns:
         (N, min(k, N−1) + 1) int64.
@@ -91,9 +136,9 @@ def ranked_neighbours(features: torch.Tensor, k: int, chunk: int = 4096) -> npt.
     ranked[:, 0] = np.arange(n)
     if k < 1:
         return ranked
-    similarity, index = top_k(features, features, k + _MARGIN, chunk, exclude_self=True)
-    for start in range(0, n, 256):
-        rows = slice(start, start + 256)
+    similarity, index = nearest_others(features, k + _MARGIN, chunk)
+    for start in range(0, n, 64):
+        rows = slice(start, start + 64)
         candidates = index[rows]
         exact = torch.einsum("nd,nkd->nk", features[rows].double(), features[candidates].double())
         keys = np.round(exact.cpu().numpy() / _TIE)

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.matching.neighbours import ranked_neighbours, top_k
+from models.matching.neighbours import nearest_others, ranked_neighbours, top_k
 
 
 def unit(n: int, d: int, seed: int = 0) -> torch.Tensor:
@@ -35,17 +35,28 @@ def test_arrays_give_arrays() -> None:
     assert index[:, 0].tolist() == list(range(20))
 
 
-@pytest.mark.parametrize("chunk", [3, 100])
-def test_exclude_self(chunk: int) -> None:
-    vectors = unit(10, 4)
-    _, index = top_k(vectors, vectors, 9, chunk, exclude_self=True)
-    for i, row in enumerate(index.tolist()):
-        assert sorted(row) == [j for j in range(10) if j != i]
+@pytest.mark.parametrize("chunk", [1, 3, 7, 100])
+@pytest.mark.parametrize(("n", "k"), [(2, 1), (10, 9), (10, 4), (31, 5), (23, 22)])
+def test_nearest_others_is_a_full_sort_without_oneself(n: int, k: int, chunk: int) -> None:
+    vectors = unit(n, 4)
+    similarity, index = nearest_others(vectors, k, chunk)
+    full = (vectors @ vectors.T).fill_diagonal_(-2)
+    wanted, order = full.sort(dim=1, descending=True)
+    torch.testing.assert_close(similarity, wanted[:, :k])
+    torch.testing.assert_close(index, order[:, :k])
+    by_array = nearest_others(vectors.numpy(), k, chunk)
+    np.testing.assert_array_equal(by_array[1], index.numpy())
+
+
+def test_nearest_others_of_twins_and_of_one() -> None:
+    similarity, index = nearest_others(unit(1, 4).repeat(6, 1), 5, chunk=2)
+    assert all(sorted(row) == [j for j in range(6) if j != i] for i, row in enumerate(index.tolist()))
+    torch.testing.assert_close(similarity, torch.ones(6, 5))
+    assert nearest_others(unit(1, 4), 5)[1].shape == (1, 0) and nearest_others(unit(0, 4), 5)[1].shape == (0, 0)
 
 
 def test_fewer_than_k() -> None:
     assert top_k(unit(3, 4), unit(2, 4), 5)[1].shape == (3, 2)
-    assert top_k(unit(1, 4), unit(1, 4), 5, exclude_self=True)[1].shape == (1, 0)
     assert top_k(unit(0, 4), unit(2, 4), 2)[1].shape == (0, 2)
     assert top_k(unit(2, 4), unit(0, 4), 2)[1].shape == (2, 0)
 
@@ -53,10 +64,12 @@ def test_fewer_than_k() -> None:
 def test_shapes_that_do_not_go_together() -> None:
     with pytest.raises(ValueError, match=r"do not go together"):
         top_k(unit(3, 4), unit(3, 5), 1)
-    with pytest.raises(ValueError, match=r"gallery itself"):
-        top_k(unit(3, 4), unit(4, 4), 1, exclude_self=True)
+    with pytest.raises(ValueError, match=r"\(N, D\)"):
+        nearest_others(unit(3, 4)[0], 1)
     with pytest.raises(ValueError, match=r"at least 1"):
         top_k(unit(3, 4), unit(4, 4), 0)
+    with pytest.raises(ValueError, match=r"at least 1"):
+        nearest_others(unit(3, 4), 0)
 
 
 def plain_ranking(features: torch.Tensor, k: int) -> np.ndarray:

@@ -106,6 +106,11 @@ ROWS = {
             lambda profile: replace(_bare(profile), clustering=Dbscan()),
         ),
         Row("full, DBSCAN", "DBSCAN in place of Infomap", lambda profile: replace(profile, clustering=Dbscan())),
+        Row(
+            "full, stage 1 per camera",
+            "an encoder for every camera in stage 1, as published",
+            lambda profile: replace(profile, intra_per_camera=profile.intra is not None),
+        ),
         Row("full, splitting", "chained clusters are split", lambda profile: replace(profile, splitting=Splitting())),
         Row("full, no splitting", "chained clusters stay", lambda profile: replace(profile, splitting=None)),
         Row(

@@ -151,7 +151,7 @@ class InterCamera:
         known: (N,) labels to train with instead of clusters (the ceiling), -1 = not used; or None.
 
     Attributes:
-        epoch: epochs done.
+        epoch, epochs: how many are done, and how many there are.
         finished: nothing is left to do.
         local: local clusters of the best epoch so far, of either stage: the encoder that learns across cameras soon
             tells people apart inside one better than stage 1's does.
@@ -183,7 +183,7 @@ class InterCamera:
             self.classifier = classifier.to(precision.device)
             parameters += list(self.classifier.parameters())
         self.optimiser = adam(parameters, self.stage.lr, profile.weight_decay)
-        self.epoch = 0
+        self.epoch, self.epochs = 0, self.stage.epochs
         self.finished = False
         self.nodes_per_person: float | None = None
 

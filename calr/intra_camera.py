@@ -47,7 +47,7 @@ class IntraCamera:
         precision: device and number format.
 
     Attributes:
-        epoch: epochs done.
+        epoch, epochs: how many are done, and how many there are at most.
         finished: nothing is left to do.
         local: local clusters of the best epoch so far.
         best_epoch: which one that was.
@@ -61,7 +61,7 @@ class IntraCamera:
         self.net, self.data, self.profile, self.seed, self.precision = net, data, profile, seed, precision
         self.stage: Stage = profile.intra
         self.optimiser = adam(net.parameters(), self.stage.lr, profile.weight_decay)
-        self.epoch = 0
+        self.epoch, self.epochs = 0, self.stage.epochs
         self.finished = False
         self.local: LocalClusters | None = None
         self.best_epoch = -1

@@ -154,6 +154,7 @@ class Profile:
         weight_decay: Adam's.
         augmentation: of training images.
         feature_batch: images at once when extracting features.
+        intra_per_camera: stage 1 as published, an encoder for every camera (`calr.per_camera_stage`), not one for all.
         ghost_batch: batch normalisation over so many images at a time (`calr.ghost_batch_norm`); None = the batch.
     """
 
@@ -176,6 +177,7 @@ class Profile:
     augmentation: Augmentation = field(default_factory=Augmentation)
     feature_batch: int = 64
     ghost_batch: int | None = None
+    intra_per_camera: bool = False
 
     def __post_init__(self) -> None:
         if self.intra is None and self.refinement is not None:

@@ -28,6 +28,7 @@ from calr.data_parallel import processes, same_everywhere
 from calr.ghost_batch_norm import use_ghost_batches
 from calr.inter_camera import InterCamera
 from calr.intra_camera import IntraCamera, LocalClusters, Progress
+from calr.per_camera_stage import PerCameraStage
 from calr.precision import Precision
 from calr.profiles import Profile
 from calr.torchrun import is_first, wait_for_all
@@ -109,16 +110,13 @@ def run_training(
         return net
 
     with_intra = profile.intra is not None and not known_identities
-    ahead = {
-        "intra": profile.intra.epochs if with_intra and profile.intra is not None else 0,
-        "inter": profile.inter.epochs if many_cameras or known_identities else 0,
-    }
+    after_intra = profile.inter.epochs if many_cameras else 0
 
-    def run(stage: IntraCamera | InterCamera) -> ReidNet:
+    def run(stage: IntraCamera | PerCameraStage | InterCamera) -> ReidNet:
         if saved is not None and resumed == stage.name:
             stage.restore(saved.tensors, saved.state["stage"])
         while not stage.finished:
-            title = f"{stage.name}-camera epoch {stage.epoch + 1}/{stage.stage.epochs}"
+            title = f"{stage.name}-camera epoch {stage.epoch + 1}/{stage.epochs}"
             record, labels = stage.run_epoch(_titled(on_step, title))
             history.append(record)
             if is_first():
@@ -126,13 +124,17 @@ def run_training(
                 state = {"stage": {"name": stage.name, **stage.state()}, "history": history}
                 save_checkpoint(folder / "checkpoints", Checkpoint(len(history), stage.tensors(), state), kept)
                 _write_metrics(folder, history)
-            left = 0 if stage.finished else ahead[stage.name] - stage.epoch
-            left += ahead["inter"] if stage.name == "intra" else 0
+            left = 0 if stage.finished else stage.epochs - stage.epoch
+            left += after_intra if stage.name == "intra" else 0
             on_step(EPOCHS, len(history), len(history) + left)
         return stage.net
 
     if with_intra and resumed != "inter":
-        intra = IntraCamera(fresh(), data, profile, seed, precision)
+        intra: IntraCamera | PerCameraStage
+        if profile.intra_per_camera:
+            intra = PerCameraStage(fresh, data, profile, seed, precision)
+        else:
+            intra = IntraCamera(fresh(), data, profile, seed, precision)
         net = run(intra)
         local = intra.local
     if many_cameras or known_identities:

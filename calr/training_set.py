@@ -54,6 +54,21 @@ class TrainingSet:
         """M."""
         return len(self.node_camera)
 
+    def of_camera(self, camera: int) -> TrainingSet:
+        """One camera's crops as a set of their own; its nodes in their order, numbered anew."""
+        crops, nodes = np.flatnonzero(self.camera == camera), self.node_camera == camera
+        number = np.cumsum(nodes) - 1
+        inside = nodes[self.cannot_link].all(1)
+        return TrainingSet(
+            images=self.images[torch.from_numpy(crops)],
+            node=number[self.node[crops]],
+            camera=self.camera[crops],
+            node_camera=self.node_camera[nodes],
+            cannot_link=number[self.cannot_link[inside]],
+            camera_ids=self.camera_ids,
+            identity=None if self.identity is None else self.identity[crops],
+        )
+
     @property
     def crops_per_node(self) -> NDArray[np.int64]:
         """(M,)."""

@@ -107,6 +107,29 @@ def test_local_clusters_are_those_of_the_best_epoch_of_either_stage(tmp_path: Pa
     assert load_file(tmp_path / "labels" / "inter-02.safetensors")["local"].shape == (data.nodes,)
 
 
+def test_stage_1_camera_by_camera_as_published(tmp_path: Path) -> None:
+    data = toy_people(people=10, cameras=3)
+    profile = replace(toy_profile(), intra_per_camera=True)
+    history = run(data, tmp_path / "calm", profile).history
+    intra = [record for record in history if record["stage"] == "intra"]
+    assert [record["camera"] for record in intra] == ["cam0", "cam0", "cam1", "cam1", "cam2", "cam2"]
+    assert [record["epoch"] for record in intra] == list(range(6))
+    for number, record in enumerate(intra):
+        labels = load_file(tmp_path / "calm" / "labels" / f"intra-{number:02d}.safetensors")["local"]
+        assert set(data.node_camera[labels >= 0]) == {number // 2}
+        assert record["clusters"] == len(set(labels[labels >= 0].tolist()))
+    # Stopped in the middle of the second camera, and between two cameras.
+    for number in (3, 4):
+        folder = tmp_path / f"stopped-{number}"
+        run(data, folder, profile, kept=None)
+        for path in (folder / "checkpoints").iterdir():
+            if int(path.stem) > number:
+                path.unlink()
+        again = run(data, folder, profile)
+        for one, two in zip(history, again.history, strict=True):
+            assert {**one, "seconds": 0} == {**two, "seconds": 0}
+
+
 def test_a_finished_folder_is_read_back_without_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = toy_people(people=8)
     first = run(data, tmp_path)

@@ -26,7 +26,7 @@ from calr.cluster_splitting import split_clusters
 from calr.data_parallel import Found, agree
 from calr.dbscan_clusters import dbscan_clusters
 from calr.features import extract
-from calr.infomap_clusters import drop_small_clusters, infomap_clusters, renumber
+from calr.infomap_clusters import drop_small_clusters, infomap_clusters, renumber, smallest_cluster
 from calr.intra_camera import (
     LocalClusters,
     Progress,
@@ -232,15 +232,18 @@ class InterCamera:
         graph = build_graph(
             profile.graph, features, data, self.nodes_per_person, epoch_seed(self.seed, self.name, self.epoch, "graph")
         )
-        record |= {"graph": graph.chosen, "links": len(graph.links)}
+        record["links"] = len(graph.links)
         found = self._global_clusters(graph)
+        smallest = smallest_cluster(found, data.crops_per_node, profile.min_cluster_crops)
+        found = drop_small_clusters(found, data.crops_per_node, smallest)
+        record["graph"] = {**graph.chosen, "min_cluster_crops": smallest}
         labels = {"global": found, "refined": found}
         if profile.refinement is not None and self.local is not None:
             local = max((self.local, find_local_clusters(features, data, profile)), key=lambda found: found.silhouette)
             refined = self._refined_clusters(profile.refinement, found, local, graph, record)
             labels |= {"local": local.labels, "refined": refined}
             record |= {"local_silhouette": local.silhouette, **local.quality(data)}
-        kept = drop_small_clusters(labels["refined"], data.crops_per_node, profile.min_cluster_crops)
+        kept = drop_small_clusters(labels["refined"], data.crops_per_node, smallest)
         labels["crop"] = kept[data.node]
         sizes = np.bincount(labels["crop"][labels["crop"] >= 0]) if (kept >= 0).any() else np.zeros(0)
         cameras_seen = [len(np.unique(data.camera[labels["crop"] == c])) for c in range(len(sizes))]
@@ -264,7 +267,7 @@ class InterCamera:
         if self.profile.splitting is not None:
             cut = min(max(graph.chosen["min_similarity"], 0.01), 0.99)
             found = split_clusters(found, graph.features, 1.0 - cut, data.cannot_link)
-        return drop_small_clusters(found, data.crops_per_node, self.profile.min_cluster_crops)
+        return found
 
     def _refined_clusters(
         self,

@@ -145,7 +145,8 @@ class Profile:
         graph: neighbour graph for global clusters and for the scores of nodes.
         clustering: how global clusters are found.
         splitting: of global clusters that are chains; None leaves it out.
-        min_cluster_crops: smaller global clusters are not trained on (the paper drops 4 or fewer).
+        min_cluster_crops: smaller global clusters are not trained on (the paper drops 4 or fewer); less where people
+            leave few crops (`calr.infomap_clusters.smallest_cluster`).
         refinement, alignment: None leaves the part out.
         proxies: None leaves the part out.
         entropy_warmup: epochs before clusters are weighted by camera entropy; None = never weighted.

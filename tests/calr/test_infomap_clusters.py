@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from calr.infomap_clusters import drop_small_clusters, infomap_clusters, renumber
+from calr.infomap_clusters import drop_small_clusters, infomap_clusters, renumber, smallest_cluster
 from calr.neighbour_graph import Links, nearest_links
 
 
@@ -48,3 +48,16 @@ def test_small_clusters_are_counted_in_crops() -> None:
 def test_renumber_goes_by_first_member() -> None:
     assert renumber(np.array([7, -1, 3, 7, 0])).tolist() == [0, -1, 1, 0, 2]
     assert renumber(np.array([-1, -1])).tolist() == [-1, -1]
+
+
+def test_the_smallest_cluster_follows_how_many_crops_people_leave() -> None:
+    def smallest(sizes: list[int], crops: int = 1) -> int:
+        labels = np.repeat(np.arange(len(sizes)), sizes)
+        return smallest_cluster(labels, np.full(len(labels), crops), 5)
+
+    assert smallest([20, 20, 20, 3]) == 5  # the paper's
+    assert smallest([80] * 4) == 5  # never more
+    assert smallest([6, 6, 6]) == 2 and smallest([9, 9, 9]) == 3
+    assert smallest([3, 3], crops=3) == 3, "crops count, not nodes"
+    assert smallest([1] * 50 + [12]) == 3, "crops that are alone say nothing"
+    assert smallest([1, 1]) == smallest([]) == smallest_cluster(np.array([-1, -1]), np.array([3, 3]), 5) == 2

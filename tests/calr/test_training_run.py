@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 from calr.checkpoint import latest_checkpoint
 from calr.features import extract
 from calr.precision import Precision
-from calr.profiles import PROFILES, LocalClustering, Profile, Proxies
+from calr.profiles import PROFILES, LocalClustering, NearestNeighbours, Profile, Proxies
 from calr.training_loop import TrainError
 from calr.training_run import RunResult, run_training
 from calr.training_set import TrainingSet
@@ -165,8 +165,8 @@ def test_too_little_data_is_an_error_that_counts(tmp_path: Path) -> None:
 
 
 def test_nobody_to_tell_apart_leaves_the_start_model_and_a_notice(tmp_path: Path) -> None:
-    data = toy_people(people=3, crops=2)
-    profile = replace(toy_profile(), min_cluster_crops=100)
+    data = toy_people(people=3, crops=1)
+    profile = replace(toy_profile(), graph=NearestNeighbours(k=1, min_similarity=1.0))
     result = run(data, tmp_path, profile)
     assert "the model is the start model" in result.notices[0]
     for one, two in zip(result.net.state_dict().values(), ToyNet().state_dict().values(), strict=True):

@@ -20,7 +20,16 @@ from safetensors.numpy import load_file
 from calr.checkpoint import latest_checkpoint
 from calr.features import extract
 from calr.precision import Precision
-from calr.profiles import PROFILES, LocalClustering, NearestNeighbours, Profile, Proxies
+from calr.profiles import (
+    PROFILES,
+    CameraBalancedNeighbours,
+    Dbscan,
+    Infomap,
+    LocalClustering,
+    NearestNeighbours,
+    Profile,
+    Proxies,
+)
 from calr.training_loop import TrainError
 from calr.training_run import RunResult, run_training
 from calr.training_set import TrainingSet
@@ -171,6 +180,21 @@ def test_nobody_to_tell_apart_leaves_the_start_model_and_a_notice(tmp_path: Path
     assert "the model is the start model" in result.notices[0]
     for one, two in zip(result.net.state_dict().values(), ToyNet().state_dict().values(), strict=True):
         assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize("clustering", [Infomap(), Dbscan(), Dbscan(eps=1e-6)], ids=["infomap", "dbscan", "outliers"])
+@pytest.mark.parametrize("graph", [CameraBalancedNeighbours(), NearestNeighbours(k=15)], ids=["balanced", "plain"])
+@pytest.mark.parametrize("alike", [False, True])
+def test_fewer_crops_than_neighbours_outliers_only_and_twins_only(
+    clustering: Infomap | Dbscan, graph: CameraBalancedNeighbours | NearestNeighbours, alike: bool, tmp_path: Path
+) -> None:
+    data = toy_people(people=2, crops=1)
+    if alike:
+        data = replace(data, images=data.images[:1].repeat(len(data), 1, 1, 1))
+    profile = replace(toy_profile(), clustering=clustering, graph=graph, proxies=Proxies())
+    result = run(data, tmp_path, profile)
+    assert all(torch.isfinite(tensor.float()).all() for tensor in result.net.state_dict().values())
+    json.dumps(result.history, allow_nan=False)
 
 
 RUNNER = """

@@ -33,33 +33,40 @@ def extract(
 ) -> NDArray[np.float32]:
     """L2-normalised features.
 
-    The images are divided between the processes that train together, and all of them get all features.
-
     Args:
         net: maps normalised images (B, 3, h, w) to (B, D). Left in the mode (training or evaluation) it came in.
         images: (N, 3, h, w) uint8 RGB.
         precision: device and number format to compute with.
         batch_size: images at once.
-        on_step: told (done, total) after every batch, of this process's share.
+        on_step: told (done, total) after every batch.
 
     Returns:
         (N, D) float32, in the order of `images`.
     """
     training = net.training
     net.eval()
-    total, share = len(images), own_share(len(images))
-    images = images[share]
     compiled = precision.device == "cpu" and len(images) >= WORTH_COMPILING and find_spec("openvino") is not None
     forward = _openvino(net, images, precision) if compiled else _eager(net, precision)
-    parts: list[Tensor] = []
+    parts: list[NDArray[np.float32]] = []
     for start in range(0, len(images), batch_size):
         out = forward(normalise(precision.place(images[start : start + batch_size]).float()))
-        parts.append(F.normalize(out.float(), dim=1))
+        parts.append(F.normalize(out.float(), dim=1).cpu().numpy())
         on_step(min(start + batch_size, len(images)), len(images))
     net.train(training)
-    if not parts:
-        return np.zeros((0, 0), dtype=np.float32)
-    return gather(precision.place(torch.cat(parts)), total).cpu().numpy()
+    return np.concatenate(parts) if parts else np.zeros((0, 0), dtype=np.float32)
+
+
+def extract_together(
+    net: nn.Module,
+    images: Tensor,
+    precision: Precision,
+    batch_size: int = 64,
+    on_step: Callable[[int, int], None] = lambda done, total: None,
+) -> NDArray[np.float32]:
+    """The same, the images divided between the processes that train together: each gets all features, and all must call
+    it. `on_step` is told about this process's share."""
+    part = extract(net, images[own_share(len(images))], precision, batch_size, on_step)
+    return gather(precision.place(torch.from_numpy(part)), len(images)).cpu().numpy()
 
 
 def _eager(net: nn.Module, precision: Precision) -> Forward:

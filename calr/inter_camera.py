@@ -25,7 +25,7 @@ from calr.cluster_quality import cluster_quality
 from calr.cluster_splitting import split_clusters
 from calr.data_parallel import Found, agree
 from calr.dbscan_clusters import dbscan_clusters
-from calr.features import extract
+from calr.features import extract_together
 from calr.infomap_clusters import drop_small_clusters, infomap_clusters, renumber, smallest_cluster
 from calr.intra_camera import (
     LocalClusters,
@@ -196,7 +196,7 @@ class InterCamera:
         """
         began = time.monotonic()
         record: dict[str, Any] = {"stage": self.name, "epoch": self.epoch}
-        features = extract(
+        features = extract_together(
             self.net,
             self.data.images,
             self.precision,

@@ -22,7 +22,7 @@ from calr.checkpoint import module_tensors, optimiser_tensors, restore_module, r
 from calr.cluster_memory import ClusterMemory, cluster_cameras, cluster_centroids
 from calr.cluster_quality import cluster_quality
 from calr.data_parallel import Found, agree
-from calr.features import extract
+from calr.features import extract_together
 from calr.local_clusters import local_clusters
 from calr.precision import Precision
 from calr.profiles import Profile, Stage
@@ -74,7 +74,7 @@ class IntraCamera:
         """
         began = time.monotonic()
         data, stage, profile = self.data, self.stage, self.profile
-        features = extract(
+        features = extract_together(
             self.net, data.images, self.precision, profile.feature_batch, lambda i, n: on_step("features", i, n)
         )
         judged, labels = agree(lambda: self._cluster(features), self.precision.device)

@@ -212,6 +212,7 @@ PROFILES: dict[str, Profile] = {
             refinement=Refinement(start=0.5, full_at=2),
             alignment=Alignment(epochs=1),
             entropy_warmup=1,
+            ghost_batch=8,
         ),
         # For benchmarks on 2 cores: 12 epochs of 40 batches of 128.
         Profile(

@@ -21,6 +21,7 @@ from calr.features import extract
 from calr.profiles import Proxies
 from calr.torchrun import is_first, own_file, torchrun
 from calr.training_loop import TrainError
+from tests.calr.test_train import make_site
 from tests.calr.test_training_run import EXACT, run, toy_profile
 from tests.calr.toy_people import ToyNet, toy_people
 
@@ -69,7 +70,9 @@ def _start(folder: Path, count: int) -> str:
     script = folder / "script.py"
     script.write_text(code)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), script]
-    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    done = subprocess.run(
+        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     return done.stderr
 
@@ -124,3 +127,24 @@ def test_whole_batch_normalisation_cannot_be_shared(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("calr.training_run.processes", lambda: 2)
     with pytest.raises(TrainError, match="ghost_batch"):
         run(toy_people(people=8), tmp_path)
+
+
+def test_the_train_command_under_torchrun(tmp_path: Path) -> None:
+    folder = make_site(tmp_path / "toy")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "calr", "train", str(folder), "--json"]
+    for state in ("done", "nothing to do"):
+        done = subprocess.run(
+            command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+        status = json.loads(done.stdout)  # of the first process alone
+        assert status["state"] == state
+    assert json.loads((folder / "status" / "train.json").read_text())["state"] == "done"
+    run_folder = folder / "runs" / status["run_id"]
+    assert sorted(path.name for path in run_folder.iterdir() if path.is_file()) == [
+        "final.safetensors",
+        "metrics.jsonl",
+        "report.html",
+        "run.json",
+    ]

@@ -56,7 +56,7 @@ def test_one_process_is_the_trivial_case(tmp_path: Path) -> None:
 def train_in(folder: Path) -> None:
     """What every process runs: two stages with all parts, normalised over 8 images at a time."""
     torch.set_num_threads(1)
-    profile = replace(toy_profile(), ghost_batch=8, proxies=Proxies())
+    profile = replace(toy_profile(), proxies=Proxies())
     with torchrun():
         result = run(toy_people(people=12), folder, profile)
         if is_first():
@@ -126,7 +126,7 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
 def test_whole_batch_normalisation_cannot_be_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("calr.training_run.processes", lambda: 2)
     with pytest.raises(TrainError, match="ghost_batch"):
-        run(toy_people(people=8), tmp_path)
+        run(toy_people(people=8), tmp_path, replace(toy_profile(), ghost_batch=None))
 
 
 def test_the_train_command_under_torchrun(tmp_path: Path) -> None:

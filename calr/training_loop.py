@@ -172,7 +172,7 @@ def train_epoch(
         loss (mean over the batches), loss_<term> for each term, and what the terms measure.
 
     Raises:
-        TrainError: the loss is no longer a finite number.
+        TrainError: the loss or a weight is no longer a finite number.
     """
     net.train()
     totals = dict.fromkeys((term.name for term in terms), 0.0)
@@ -198,6 +198,9 @@ def train_epoch(
             totals[term.name] += float(part.detach())
         done += 1
         on_step(done)
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in net.parameters()):
+        # A finite loss can have a gradient that is not; such weights must not reach a checkpoint.
+        raise TrainError("the network's weights are no longer finite numbers; are the start weights damaged?")
     measured = {f"loss_{name}": total / max(done, 1) for name, total in totals.items()}
     measured["loss"] = sum(totals.values()) / max(done, 1)
     for term in terms:

@@ -54,7 +54,7 @@ def _table(group: tuple[str, ...], lines: list[dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for name in names:
-        of_row = [line for line in lines if line["row"] == name]
+        of_row = sorted((line for line in lines if line["row"] == name), key=lambda line: int(line["seed"]))
         text.append(
             "| "
             + " | ".join(

@@ -114,7 +114,8 @@ def run_benchmark(
             (`calr.score_correlation`); the result lies in the run's folder as score_correlation.json.
 
     Returns:
-        A line for docs/accuracy.jsonl, plus "new": whether it was found just now.
+        A line for docs/accuracy.jsonl, plus "new": whether it was found just now. Under torchrun only the first process
+        gets the line; the others help with training.
 
     Raises:
         DatasetError, ValueError: no such data set, row, profile or weights.
@@ -128,6 +129,8 @@ def run_benchmark(
         return {**json.loads(answer.read_text(encoding="utf-8")), "new": False}
     parts = load_benchmark(question.dataset, root)
     net, trained = _trained(question, parts, run, precision, on_step, None if judge_epochs else KEPT)
+    if not is_first():
+        return {"new": False}
     scores = score(net, parts, precision, on_step)
     line = {
         "row": question.row,
@@ -145,8 +148,7 @@ def run_benchmark(
         found = score_correlation(question.start_net, run / "checkpoints", parts, precision, on_step)
         write_json(run / "score_correlation.json", found)
         line["score_correlation"] = found["spearman"]
-    if is_first():
-        write_json(answer, line)
+    write_json(answer, line)
     return {**line, "new": True}
 
 

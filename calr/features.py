@@ -60,8 +60,8 @@ def extract_together(
     net: nn.Module,
     images: Tensor,
     precision: Precision,
-    batch_size: int = 64,
-    on_step: Callable[[int, int], None] = lambda done, total: None,
+    batch_size: int,
+    on_step: Callable[[int, int], None],
 ) -> NDArray[np.float32]:
     """The same, the images divided between the processes that train together: each gets all features, and all must call
     it. `on_step` is told about this process's share."""

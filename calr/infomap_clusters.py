@@ -1,9 +1,18 @@
 """Global clusters: Infomap (Rosvall & Bergstrom 2008) over the neighbour graph, as in CALR section 3.2."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
 from calr.neighbour_graph import Links
+
+if TYPE_CHECKING:
+    from infomap import Result
 
 
 def infomap_clusters(links: Links, seed: int, trials: int = 1) -> NDArray[np.int64]:
@@ -30,12 +39,24 @@ def infomap_clusters(links: Links, seed: int, trials: int = 1) -> NDArray[np.int
         graph.add_links(
             np.stack([links.source, links.target, links.similarity.astype(np.float64)], axis=1).astype(np.float64)
         )
-        modules = graph.run().modules()
-        members = np.fromiter(modules.keys(), dtype=np.int64, count=len(modules))
-        labels[members] = np.fromiter(modules.values(), dtype=np.int64, count=len(modules))
+        members, modules = _read_modules(graph.run())
+        labels[members] = modules
     alone = np.flatnonzero(labels < 0)
     labels[alone] = labels.max(initial=-1) + 1 + np.arange(len(alone))
     return renumber(labels)
+
+
+def _read_modules(result: Result) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(node, module) of every node with a link, through Infomap's own .clu file.
+
+    `Result.modules()` iterates over SWIG vectors. faiss is a SWIG module too, and once it is imported the two share
+    their iterator type: reading infomap's then ends the process.
+    """
+    with TemporaryDirectory(prefix="calr-infomap-") as folder:
+        path = Path(folder) / "modules.clu"
+        result.write_clu(str(path))
+        table = np.loadtxt(path, comments="#", usecols=(0, 1), dtype=np.int64, ndmin=2)
+    return table[:, 0], table[:, 1]
 
 
 def drop_small_clusters(

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -61,3 +64,21 @@ def test_the_smallest_cluster_follows_how_many_crops_people_leave() -> None:
     assert smallest([3, 3], crops=3) == 3, "crops count, not nodes"
     assert smallest([1] * 50 + [12]) == 3, "crops that are alone say nothing"
     assert smallest([1, 1]) == smallest([]) == smallest_cluster(np.array([-1, -1]), np.array([3, 3]), 5) == 2
+
+
+def test_importing_faiss_between_two_clusterings_changes_nothing() -> None:
+    """Both are SWIG modules and share SWIG's types in one process: reading results through them ended it."""
+    script = (
+        "import numpy as np\n"
+        "from calr.infomap_clusters import infomap_clusters\n"
+        "from calr.neighbour_graph import Links\n"
+        "draw = np.random.default_rng(0)\n"
+        "source = np.repeat(np.arange(3000), 5)\n"
+        "target = draw.integers(0, 3000, len(source))\n"
+        "links = Links(source, target, np.ones(len(source), np.float32), 3000)\n"
+        "before = infomap_clusters(links, 1)\n"
+        "import faiss\n"
+        "assert (infomap_clusters(links, 1) == before).all() and before.max() > 2\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr

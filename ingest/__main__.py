@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ingest.pipeline import IngestResult, ingest_site
+from ingest.pipeline import IngestResult, Refusal, ingest_site
 from ingest.site import load_site
 
 app = typer.Typer(
@@ -34,7 +34,8 @@ def run(
 ) -> None:
     """Ingest what is new at a site. Can be stopped at any moment and run again.
 
-    Exit status: 0 done; 1 nothing could be done; 2 wrong usage; 3 done, but some recordings were refused.
+    Exit status: 0 every recording is in; 1 nothing could be done; 2 wrong usage; 3 done, but some recordings were
+    refused or are still being written.
     """
     console = Console(stderr=True)
     try:
@@ -50,8 +51,8 @@ def run(
     if json_:
         json.dump(result.status, sys.stdout, indent=1, sort_keys=True)
         sys.stdout.write("\n")
-    if result.refusals:
-        raise typer.Exit(3 if result.status["counts"]["videos"] else 1)
+    if result.refusals or result.waiting:
+        raise typer.Exit(3 if result.status["counts"]["videos"] or result.waiting else 1)
 
 
 @app.command("import")
@@ -128,6 +129,21 @@ class _Bar:
         self._progress.update(self._task, completed=done)
 
 
+def _together(remarks: list[Refusal]) -> dict[tuple[str, str], str]:
+    """The recordings of a camera about which the same is to be said, by (camera, what)."""
+    paths: dict[tuple[str, str], list[str]] = {}
+    for remark in remarks:
+        paths.setdefault((remark.camera, remark.error), []).append(remark.path)
+    return {
+        key: f"{found[0]} and {len(found) - 1} more recordings" if len(found) > 2 else " and ".join(found)
+        for key, found in paths.items()
+    }
+
+
+def _say(console: Console, text: str, style: str = "") -> None:
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
 def _report(console: Console, result: IngestResult) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("camera")
@@ -149,19 +165,13 @@ def _report(console: Console, result: IngestResult) -> None:
         reasons.update(count.rejected)
     if reasons:
         console.print("rejected tracklets: " + ", ".join(f"{count} {why}" for why, count in sorted(reasons.items())))
-    for remark in result.remarks:
-        console.print(
-            f"note: {remark.camera} {remark.path}: {remark.error}", markup=False, highlight=False, soft_wrap=True
-        )
+    for (camera, error), names in _together(result.remarks).items():
+        _say(console, f"note: {camera}: {names}: {error}")
+    for (camera, error), names in _together(result.waiting).items():
+        _say(console, f"waiting: {camera}: {names}: {error}")
     for refusal in result.refusals:
         where = "" if refusal.path in refusal.error else f"{refusal.path}: "
-        console.print(
-            f"refused: {refusal.camera}: {where}{refusal.error}",
-            style="red",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        _say(console, f"refused: {refusal.camera}: {where}{refusal.error}", style="red")
     if result.new:
         console.print(
             f"{result.new} recording{'s' if result.new > 1 else ''} ingested in {result.seconds:.1f} s", highlight=False

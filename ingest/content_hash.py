@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ingest.site import SiteConfig, camera_videos
-from ingest.video import VideoError
+from ingest.video import StillWritten, VideoError
 from ingest.workspace import Workspace
 from models.atomic import write_json
 
@@ -68,7 +68,7 @@ class ContentHashes:
                     digest.update(block)
                     advance(len(block))
             if file_stamp(path) != before:
-                raise VideoError(f"{path}: is being written to; run this again when the recording has ended")
+                raise StillWritten(f"{path}: is being written to; run this again when the recording has ended")
         except OSError as error:
             raise VideoError(f"{path}: cannot be opened: {error.strerror}; check the path in site.yaml") from None
         self._known[os.path.realpath(path)] = [*before, digest.hexdigest()]

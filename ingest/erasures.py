@@ -7,8 +7,9 @@ detection inside the time span is dropped when the box covers at least half of i
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,27 @@ def load_erasures(path: Path) -> list[Erasure]:
             raise ErasureError(f"{path}, line {number}: not an erasure ({error!r}); restore the file") from None
         erasures.append(erasure)
     return erasures
+
+
+def add_erasures(path: Path, erasures: Sequence[Erasure]) -> None:
+    """Append erasures and make sure that they are on the disk. What a crash leaves half written is told by
+    `load_erasures`, never passed over.
+
+    Raises:
+        ErasureError: one could never match anything.
+    """
+    if not erasures:
+        return
+    for erasure in erasures:
+        try:
+            _check(erasure)
+        except ValueError as error:
+            raise ErasureError(f"{erasure}: not an erasure ({error})") from None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write("".join(json.dumps(erasure.to_json()) + "\n" for erasure in erasures))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _check(erasure: Erasure) -> None:

@@ -14,16 +14,18 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from ingest.content_hash import ContentHashes, file_stamp
 from ingest.detection import DetectorError, make_detector
-from ingest.erasures import Erasure, load_erasures
+from ingest.erasures import Erasure, add_erasures, load_erasures
+from ingest.growing import grown_from, still_written
 from ingest.recording import RecordingJob, ground_truth_hash, ingest_recording
 from ingest.shards import TEMPORARY_PREFIX, Shard, left_out_shards, list_shards, newest_shards, superseded_shards
 from ingest.site import Camera, Recording, SiteConfig, SiteError, camera_videos
-from ingest.video import VideoError, probe
+from ingest.video import StillWritten, VideoError, probe
 from ingest.worker_pool import Done, Failed, Progress, run_jobs
 from ingest.workspace import Workspace
 from models.atomic import publish_folder
@@ -70,6 +72,7 @@ class IngestResult:
         new: recordings ingested in this run.
         cameras: counts over all valid shards, by camera.
         refusals: what was refused in this run.
+        waiting: recordings that are still being written and were left for the next run.
         remarks: recordings that were taken though something is wrong with them.
         seconds: this run took.
         status: content of status/ingest.json.
@@ -78,6 +81,7 @@ class IngestResult:
     new: int
     cameras: dict[str, CameraCounts]
     refusals: list[Refusal]
+    waiting: list[Refusal]
     remarks: list[Refusal]
     seconds: float
     status: dict[str, Any]
@@ -130,6 +134,7 @@ class _Run:
         self.site, self.workspace, self.view = site, workspace, view
         self.began = time.monotonic()
         self.refusals: list[Refusal] = []
+        self.waiting: list[Refusal] = []
         self.new = 0
         # `seconds` in the status is what the work took, not how long it took to see that there is none.
         self.working = False
@@ -148,7 +153,7 @@ class _Run:
             self._work_through(jobs, workers)
         status = self.write_status("done")
         cameras = _count(self.site, list_shards(self.workspace), self.refusals)
-        return IngestResult(self.new, cameras, self.refusals, self._remarks(), self._seconds(), status)
+        return IngestResult(self.new, cameras, self.refusals, self.waiting, self._remarks(), self._seconds(), status)
 
     def write_status(self, state: str) -> dict[str, Any]:
         shards = list_shards(self.workspace)
@@ -164,6 +169,7 @@ class _Run:
                 "cameras": sum(count.videos > 0 for count in cameras.values()),
             },
             "failures": [vars(refusal) for refusal in self.refusals],
+            "waiting": [vars(waiting) for waiting in self.waiting],
             "remarks": [vars(remark) for remark in self._remarks()],
             "new": self.new,
             "seconds": round(self.earlier_s + seconds if self.working else self.earlier_s, 3),
@@ -181,9 +187,13 @@ class _Run:
             decode = shard.summary["decode"]
             parts = ["it ends before its stated length"] if decode["truncated"] else []
             if decode["damaged"]:
-                parts.append(f"{decode['damaged']} damaged packets or frames were skipped")
+                parts.append(f"damaged packets or frames that were skipped: {decode['damaged']}")
             if decode["pts_estimated"]:
-                parts.append(f"{decode['pts_estimated']} frames without a usable timestamp got an estimate")
+                parts.append(f"frames without a usable timestamp, which got an estimate: {decode['pts_estimated']}")
+            if decode.get("clock_restarts"):
+                parts.append(
+                    f"times its timestamps begin anew, the parts were put together: {decode['clock_restarts']}"
+                )
             if shard.summary["time_source"] == "unknown" and shard.summary["counts"]["frames"]:
                 parts.append("when it was recorded is unknown: see the camera's 'time' in site.yaml")
             if parts:
@@ -195,6 +205,9 @@ class _Run:
     def _refuse(self, camera: Camera, path: str, error: str) -> None:
         self.refusals.append(Refusal(camera.id, path, error))
 
+    def _wait(self, camera: Camera, path: Path) -> None:
+        self.waiting.append(Refusal(camera.id, str(path), "is still being written; the next run takes it"))
+
     def _new_jobs(self) -> list[RecordingJob]:
         erasures = load_erasures(self.workspace.erasures)
         detector = make_detector(self.site.detector, self.site.folder).fingerprint()
@@ -202,6 +215,7 @@ class _Run:
         existing = {(shard.camera_id, shard.video_sha256): shard for shard in newest_shards(self.workspace)}
         truth = {camera.id: ground_truth_hash(camera.ground_truth_path) for camera in self.site.cameras}
         jobs: dict[tuple[str, str], RecordingJob] = {}
+        starts: dict[tuple[str, str], datetime | None] = {}
         seen: set[tuple[str, str]] = set()
         for camera, recording, sha256, stamp in self._hashed():
             if (camera.id, sha256) in seen:
@@ -236,7 +250,30 @@ class _Run:
                 folder=self.workspace.shards / camera.id / f"{TEMPORARY_PREFIX}{job.shard_id}",
                 generation=1 if shard is None else shard.generation + 1,
             )
-        return list(jobs.values())
+            starts[camera.id, sha256] = job.known_start(info.creation_time)
+        gone = [shard for key, shard in existing.items() if key not in seen]
+        return [self._grown(job, starts[key], gone, erasures) for key, job in jobs.items()]
+
+    def _grown(
+        self, job: RecordingJob, start: datetime | None, gone: list[Shard], erasures: list[Erasure]
+    ) -> RecordingJob:
+        """The job, told which shards it takes the place of; what was erased there stays erased."""
+        shorter = grown_from(job.path, start, [shard for shard in gone if shard.camera_id == job.camera.id])
+        if not shorter:
+            return job
+        contents = sorted({content for shard in shorter for content in (shard.video_sha256, *shard.replaces)})
+        carried = [
+            replace(erasure, video_sha256=job.video_sha256)
+            for content in contents
+            for erasure in _of(erasures, content)
+        ]
+        add_erasures(self.workspace.erasures, [erasure for erasure in carried if erasure not in job.erasures])
+        grown = replace(
+            job,
+            replaces=tuple(contents),
+            erasures=tuple(_of(load_erasures(self.workspace.erasures), job.video_sha256)),
+        )
+        return replace(grown, folder=job.folder.with_name(f"{TEMPORARY_PREFIX}{grown.shard_id}"))
 
     def _hashed(self) -> Iterator[tuple[Camera, Recording, str, tuple[int, int]]]:
         """Every recording with its content hash and stamp; what cannot be read is refused here."""
@@ -253,6 +290,13 @@ class _Run:
                 )
             recordings += [(camera, recording) for recording in found]
         hashes = ContentHashes(self.workspace)
+        unfinished = still_written(
+            recording.path for _, recording in recordings if hashes.known(recording.path) is None
+        )
+        for camera, recording in recordings:
+            if recording.path in unfinished:
+                self._wait(camera, recording.path)
+        recordings = [(camera, recording) for camera, recording in recordings if recording.path not in unfinished]
         sizes: dict[Path, int] = {}
         for _, recording in recordings:
             with contextlib.suppress(OSError):  # told below, recording by recording
@@ -275,6 +319,9 @@ class _Run:
                         probe(recording.path)  # says what is wrong with it
                     stamp = file_stamp(recording.path)
                     sha256 = hashes.sha256(recording.path, advance)
+                except StillWritten:
+                    self._wait(camera, recording.path)
+                    continue
                 except (VideoError, OSError) as error:
                     self._refuse(camera, str(recording.path), str(error))
                     continue
@@ -311,6 +358,9 @@ class _Run:
         if event.kind == DetectorError.__name__:
             # It would be the same with every recording.
             raise DetectorError(event.error)
+        if event.kind == StillWritten.__name__:
+            self._wait(job.camera, job.path)
+            return
         self._refuse(job.camera, str(job.path), event.error)
 
     def _publish(self, job: RecordingJob) -> None:

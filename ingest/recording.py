@@ -27,12 +27,12 @@ from ingest.recording_time import RecordingStart, resolve_start
 from ingest.shard_writer import ShardWriter
 from ingest.tracking import LOST_AFTER_S, MATCH_COST, Tracked, Tracker
 from ingest.tracklets import BINS, ENOUGH_CROPS, PATH_POINTS, OpenTracklet, Sighting
-from ingest.video import Frame, FrameSampler, VideoError, VideoReader
+from ingest.video import Frame, FrameSampler, StillWritten, VideoError, VideoReader
 from models.atomic import sha256_file
 from models.images import encode_jpeg
 
 # Part of every fingerprint: raise it when a change to the code makes other crops out of the same recording.
-METHOD = 3
+METHOD = 4
 DEFAULT_MIN_SCORE = 0.25
 MAX_CROPS = 8
 JPEG_QUALITY = 95
@@ -59,6 +59,7 @@ class RecordingJob:
         duration_s: as stated by the container, or None.
         folder: to write into; must not exist.
         generation: of the shard.
+        replaces: content hashes of earlier, shorter states of the recording, whose shards this one takes the place of.
     """
 
     path: Path
@@ -77,6 +78,7 @@ class RecordingJob:
     duration_s: float | None = None
     folder: Path = Path()
     generation: int = 1
+    replaces: tuple[str, ...] = ()
 
     @property
     def min_score(self) -> float:
@@ -120,6 +122,11 @@ class RecordingJob:
             "ground_truth": self.ground_truth_sha256,
             "erasures": [erasure.to_json() for erasure in self.erasures],
         }
+
+    def known_start(self, creation_time: datetime | None) -> datetime | None:
+        """When the recording began, UTC, where it says so itself: by its container or its name."""
+        found = self._start(creation_time)
+        return found.utc if found.source in ("container", "filename") else None
 
     def _start(self, creation_time: datetime | None) -> RecordingStart:
         return resolve_start(
@@ -194,7 +201,7 @@ class _Work:
         self.writer = ShardWriter(job.folder, job.camera.id, job.video_id, self.start)
         self.fps = min(job.detector.fps, reader.info.fps)
         self.tracker = Tracker(self.fps, job.min_score)
-        self.size = (reader.info.width, reader.info.height)
+        self.size = (0, 0)  # width and height of its pictures, known with the first one
         self.open: dict[int, OpenTracklet] = {}  # by the tracker's number
         self.opened = 0
         self.identities: dict[str, dict[str, Any]] = {}
@@ -217,7 +224,9 @@ class _Work:
             raise VideoError(f"{self.job.path}: not one frame of it can be decoded; record or copy it again")
         self._close(list(self.open))
         if file_stamp(self.job.path) != self.job.stamp:
-            raise VideoError(f"{self.job.path}: changed while it was read; run this again when the recording has ended")
+            raise StillWritten(
+                f"{self.job.path}: changed while it was read; run this again when the recording has ended"
+            )
         summary = self._summary()
         self.writer.finish(summary)
         return summary
@@ -225,6 +234,7 @@ class _Work:
     def _look_at(self, frame: Frame) -> None:
         image = black_out(frame.image, self.job.camera.mask)
         self.looked_at += 1
+        self.size = (image.shape[1], image.shape[0])
         lost = [n for n, open_ in self.open.items() if frame.pts_s - open_.last_seen_s > LOST_AFTER_S + 2 / self.fps]
         self._close(lost)
         found = self._usable(self.detector.detect(image), frame.pts_s)
@@ -303,8 +313,10 @@ class _Work:
             "video_id": job.video_id,
             "video_sha256": job.video_sha256,
             "video_name": job.path.name,
-            "width": info.width,
-            "height": info.height,
+            "video_bytes": job.stamp[0],
+            "replaces": list(job.replaces),
+            "width": self.size[0],
+            "height": self.size[1],
             "codec": info.codec,
             "fps": info.fps,
             "container_start_s": info.start_s,

@@ -115,6 +115,11 @@ class Shard:
         """Counts the shards this recording has had for this camera; the highest is the valid one."""
         return int(self.summary["generation"])
 
+    @property
+    def replaces(self) -> list[str]:
+        """Content hashes of shorter states of the same recording; their shards are superseded by this one."""
+        return list(self.summary.get("replaces", []))
+
     def crops(self) -> pa.Table:
         """The manifest, a row per crop (`MANIFEST_SCHEMA`), in the order of crops.tar."""
         return self._table(MANIFEST, MANIFEST_SCHEMA)
@@ -210,12 +215,16 @@ def _left_out(site: SiteConfig, shard: Shard) -> str | None:
 
 
 def newest_shards(workspace: Workspace, camera_id: str | None = None) -> list[Shard]:
-    """The newest generation of every shard, those included that site.yaml no longer describes."""
+    """The newest generation of every shard, those included that site.yaml no longer describes, without those of a
+    recording that has grown since."""
     newest: dict[tuple[str, str], Shard] = {}
     for shard in _all_shards(workspace, camera_id):
         key = (shard.camera_id, shard.video_sha256)
         if key not in newest or shard.generation > newest[key].generation:
             newest[key] = shard
+    for shard in list(newest.values()):
+        for shorter in shard.replaces:
+            newest.pop((shard.camera_id, shorter), None)
     return sorted(newest.values(), key=lambda shard: (shard.camera_id, shard.shard_id))
 
 

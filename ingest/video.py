@@ -2,16 +2,19 @@
 
 Time is PTS × time base, counted from the beginning of the recording. Recordings are taken as they come: damaged
 packets are skipped and counted, a file that ends early gives what it has, and frames without a usable timestamp get an
-estimate and are counted. Only a file with no readable frame at all is refused.
+estimate and are counted (`ingest.frame_clock`). Only a file with no readable frame at all is refused.
+
+A picture is what a player shows: turned as the recording says, with square pixels, and without the comb of two fields.
 """
 
 from __future__ import annotations
 
 import math
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,14 +22,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ingest.frame_clock import FrameClock
+
 _FALLBACK_FPS = 25.0
 _MAX_PIXELS = 64_000_000
-# A damaged timestamp may point hours ahead and drag everything after it along; no real gap is believed beyond this.
-_LONGEST_GAP_S = 24 * 3600.0
+# Wider or narrower pixels than this are damage, not a format. Half-width recordings of old recorders are 2 : 1.
+_WIDEST_PIXEL = 4.0
 
 
 class VideoError(ValueError):
     """A file that is no usable recording; the message names it."""
+
+
+class StillWritten(VideoError):  # noqa: N818 a state of the file, met by waiting
+    """A recording that somebody is writing to."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +45,7 @@ class VideoInfo:
     Attributes:
         duration_s: stated length in seconds, None when not stated.
         frames: stated number of frames, None when not stated.
-        width, height: of a frame, in pixels.
+        width, height: of a frame with square pixels, before it is turned, in pixels.
         codec: name, such as "h264".
         fps: average frame rate; an assumption (25) when the file does not say.
         creation_time: the container's, UTC, None when it has none.
@@ -61,13 +70,15 @@ class DecodeCounts:
     Attributes:
         frames: frames decoded.
         damaged: packets that could not be decoded and frames the decoder marks as damaged; they are not shown.
-        pts_estimated: frames whose timestamp was missing or ran backwards.
+        pts_estimated: frames whose timestamp was missing, repeated or astray.
+        clock_restarts: times the timestamps began anew, as when recordings were joined; the parts follow each other.
         truncated: the file ends before its stated length.
     """
 
     frames: int = 0
     damaged: int = 0
     pts_estimated: int = 0
+    clock_restarts: int = 0
     truncated: bool = False
 
 
@@ -83,14 +94,13 @@ class Frame:
     index: int
     pts_s: float
     _decoded: Any = field(repr=False)
-    _width: int = field(repr=False)
-    _height: int = field(repr=False)
+    _picture: Callable[[Any], NDArray[np.uint8]] = field(repr=False)
 
     @cached_property
     def image(self) -> NDArray[np.uint8]:
-        """(height, width, 3) uint8 BGR. All frames of a recording have the size of its `VideoInfo`."""
-        pixels = self._decoded.to_ndarray(format="bgr24", width=self._width, height=self._height)
-        return np.ascontiguousarray(pixels)
+        """(height, width, 3) uint8 BGR. All frames of a recording have one size: that of its `VideoInfo`, or, turned by
+        a quarter, the same with width and height exchanged."""
+        return self._picture(self._decoded)
 
 
 class VideoReader:
@@ -127,13 +137,14 @@ class VideoReader:
                 str(path.absolute()), metadata_errors="replace", options={"protocol_whitelist": "file"}
             )
         except (av.FFmpegError, OSError, ValueError) as error:
-            raise VideoError(f"{path}: not a video that can be read ({_reason(error)})") from None
+            raise VideoError(f"{path}: {_why_unreadable(path, error)}") from None
         try:
             self._stream = self._video_stream()
             self.info = self._probe()
         except BaseException:
             self._container.close()
             raise
+        self._fields: Any = None
         self._stream.thread_type = "AUTO"
         self._stream.codec_context.thread_count = threads
 
@@ -146,25 +157,52 @@ class VideoReader:
     def frames(self) -> Iterator[Frame]:
         """All frames in order. Can be run through once."""
         end_s = 0.0
-        last: float | None = None
-        step = 1.0 / self.info.fps
-        for decoded in self._decode():
+        step_s = 1.0 / self.info.fps
+        clock = FrameClock(step_s)
+        for pts_s, (index, decoded) in clock.follow(self._stamped()):
+            end_s = pts_s + step_s
+            self.counts.pts_estimated, self.counts.clock_restarts = clock.estimated, clock.restarts
+            yield Frame(index, pts_s, decoded, self._picture)
+        stated = self.info.duration_s
+        if stated is not None and end_s < stated - max(1.0, 3 * step_s):
+            self.counts.truncated = True
+
+    def _stamped(self) -> Iterator[tuple[float | None, tuple[int, Any]]]:
+        """Decoded frames that are whole, with their own timestamp and their number among all decoded frames."""
+        for index, decoded in enumerate(self._decode()):
+            self.counts.frames = index + 1
             if decoded.is_corrupt:
                 self.counts.damaged += 1
-                self.counts.frames += 1
                 continue
-            pts_s = _seconds(decoded, self.info.start_s)
-            if pts_s is None or (last is not None and not last < pts_s <= last + _LONGEST_GAP_S):
-                pts_s = 0.0 if last is None else last + step
-                self.counts.pts_estimated += 1
-            last = pts_s
-            end_s = pts_s + step
-            index = self.counts.frames
-            self.counts.frames += 1
-            yield Frame(index, pts_s, decoded, self.info.width, self.info.height)
-        stated = self.info.duration_s
-        if stated is not None and end_s < stated - max(1.0, 3 * step):
-            self.counts.truncated = True
+            stamp = None
+            if decoded.pts is not None and decoded.time_base is not None:
+                stamp = float(decoded.pts * decoded.time_base) - self.info.start_s
+            yield stamp, (index, decoded)
+
+    def _picture(self, decoded: Any) -> NDArray[np.uint8]:
+        if decoded.interlaced_frame:
+            decoded = self._one_field(decoded)
+        pixels = decoded.to_ndarray(format="bgr24", width=self.info.width, height=self.info.height)
+        # Upright but for whole quarters: nothing else is in use, and boxes would not fit.
+        return np.ascontiguousarray(np.rot90(pixels, round(decoded.rotation / 90) % 4))
+
+    def _one_field(self, decoded: Any) -> Any:
+        """The upper field. Unlike a filter that mixes fields over time it needs no neighbours, so that frames which are
+        not looked at stay cheap, and who walks does not leave a ghost."""
+        from av.filter import Graph
+
+        if self._fields is None:
+            graph = Graph()
+            first = graph.add_buffer(
+                width=decoded.width,
+                height=decoded.height,
+                format=decoded.format.name,
+                time_base=self._stream.time_base,
+            )
+            graph.link_nodes(first, graph.add("field", "type=top"), graph.add("buffersink")).configure()
+            self._fields = graph
+        self._fields.push(decoded)
+        return self._fields.pull()
 
     def _decode(self) -> Iterator[Any]:
         import av
@@ -195,12 +233,14 @@ class VideoReader:
                 return stream
         if self._container.streams.video:
             raise VideoError(f"{self.path}: its video is in a codec that is not known here; convert it to H.264, say")
-        kinds = ", ".join(sorted({stream.type for stream in self._container.streams})) or "nothing"
-        raise VideoError(f"{self.path}: holds no video, only {kinds}")
+        kinds = ", ".join(sorted({stream.type for stream in self._container.streams}))
+        raise VideoError(f"{self.path}: holds no video, {f'only {kinds}' if kinds else 'and nothing else'}")
 
     def _probe(self) -> VideoInfo:
         stream, container = self._stream, self._container
         width, height = stream.codec_context.width, stream.codec_context.height
+        if width > 0:
+            width = max(1, round(width * _pixel_width(stream.sample_aspect_ratio)))
         if width <= 0 or height <= 0:
             raise VideoError(f"{self.path}: its frame size is not readable; the file is damaged at its beginning")
         if width * height > _MAX_PIXELS:
@@ -272,11 +312,10 @@ class FrameSampler:
         return True
 
 
-def _seconds(decoded: Any, start_s: float) -> float | None:
-    if decoded.pts is None or decoded.time_base is None:
-        return None
-    seconds = float(decoded.pts * decoded.time_base) - start_s
-    return seconds if math.isfinite(seconds) and seconds > -1e-6 else None
+def _pixel_width(ratio: Fraction | None) -> float:
+    """Width of a pixel in heights of a pixel; 1 where nothing or nonsense is stated."""
+    width = float(ratio or 1)
+    return width if 1 / _WIDEST_PIXEL <= width <= _WIDEST_PIXEL else 1.0
 
 
 def _creation_time(metadata: dict[str, str]) -> datetime | None:
@@ -295,6 +334,16 @@ def _creation_time(metadata: dict[str, str]) -> datetime | None:
             # The MP4 and Matroska standards give this field in UTC.
             return moment.replace(tzinfo=UTC)
     return None
+
+
+def _why_unreadable(path: Path, error: BaseException) -> str:
+    with path.open("rb") as file:
+        if file.read(12)[4:8] == b"ftyp":
+            return (
+                "an MP4 or MOV whose index (moov) cannot be read, because its recorder has not finished it; wait until "
+                f"it has, or repair the file ({_reason(error)})"
+            )
+    return f"not a video that can be read ({_reason(error)})"
 
 
 def _reason(error: BaseException) -> str:

@@ -201,7 +201,7 @@ def test_an_unknown_time_is_said(recordings: Path, tmp_path: Path) -> None:
     write_site(tmp_path, [{"id": "cam1", "videos": ["cam.mp4"], "time": time_}])
     code, _, err = run(tmp_path)
     assert code == 0
-    assert "cam1 cam.mp4: when it was recorded is unknown" in err
+    assert "cam1: cam.mp4: when it was recorded is unknown" in err
 
 
 def test_other_settings_replace_the_shard(recordings: Path, tmp_path: Path) -> None:

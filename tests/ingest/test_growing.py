@@ -1,0 +1,114 @@
+"""Recordings that are being written, and recordings that have grown."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from pathlib import Path
+
+from ingest.erasures import Erasure, add_erasures
+from ingest.growing import QUIET_S, still_written
+from ingest.shards import list_shards
+from ingest.site import load_site
+from ingest.workspace import Workspace
+from models.atomic import sha256_file
+from tests.ingest.conftest import write_video
+from tests.ingest.test_pipeline import content_of, run, start, write_site
+
+
+def test_only_what_changes_is_still_written(tmp_path: Path) -> None:
+    old, young, growing = (tmp_path / name for name in ("old", "young", "growing"))
+    for path in (old, young, growing):
+        path.write_bytes(b"x")
+    os.utime(old, (1e9, 1e9))
+    stop = threading.Event()
+
+    def record() -> None:
+        while not stop.wait(0.1):
+            with growing.open("ab") as file:
+                file.write(b"x")
+
+    thread = threading.Thread(target=record)
+    thread.start()
+    try:
+        assert still_written([old, young, growing, tmp_path / "gone"]) == {growing}
+    finally:
+        stop.set()
+        thread.join()
+    began = time.monotonic()
+    assert still_written([old]) == set()
+    assert time.monotonic() - began < QUIET_S
+
+
+def test_a_recorder_at_work_is_left_alone_and_taken_later(tmp_path: Path) -> None:
+    whole = write_video(tmp_path / "whole.ts", 3.0, format_="mpegts").read_bytes()
+    recording = tmp_path / "live.ts"
+    recording.write_bytes(whole[:1000])
+    write_site(tmp_path / "site", [{"id": "cam1", "videos": [str(recording)]}])
+    process = start(tmp_path / "site", "--json")
+    written = 1000
+    while process.poll() is None:
+        written = min(written + 5000, len(whole) - 1000)
+        recording.write_bytes(whole[:written])
+        time.sleep(0.1)
+    out, err = process.communicate()
+    assert process.returncode == 3, err
+    assert "still being written" in err
+    status = json.loads(out)
+    assert [entry["camera"] for entry in status["waiting"]] == ["cam1"]
+    assert status["counts"]["videos"] == 0
+    recording.write_bytes(whole)
+    code, out, err = run(tmp_path / "site", "--json")
+    assert code == 0, err
+    assert json.loads(out)["counts"]["videos"] == 1
+
+
+def test_a_longer_recording_takes_the_place_of_the_shorter_and_keeps_its_erasures(tmp_path: Path) -> None:
+    whole = write_video(tmp_path / "whole.ts", 4.0, format_="mpegts").read_bytes()
+    recording, folder = tmp_path / "live.ts", tmp_path / "site"
+    write_site(folder, [{"id": "cam1", "videos": [str(recording)]}])
+    recording.write_bytes(whole[: len(whole) // 2 // 188 * 188])
+    code, _, err = run(folder)
+    assert code == 0, err
+    workspace = Workspace(load_site(str(folder)))
+    (short,) = list_shards(workspace)
+    assert short.summary["counts"]["tracklets"] >= 1
+    add_erasures(workspace.erasures, [Erasure(short.video_sha256, 0.0, 60.0, None)])
+
+    recording.write_bytes(whole)
+    code, _, err = run(folder)
+    assert code == 0, err
+    (long,) = list_shards(workspace)
+    assert long.video_sha256 == sha256_file(recording)
+    assert long.replaces == [short.video_sha256]
+    assert long.summary["counts"]["frames"] == 80
+    assert long.summary["counts"]["tracklets"] == 0
+    assert not short.path.exists()
+    before = content_of(folder)
+    code, _, err = run(folder)
+    assert code == 0 and "nothing new" in err, err
+    assert content_of(folder) == before
+
+
+def test_a_finished_file_with_another_header_is_the_same_recording_by_its_start(tmp_path: Path) -> None:
+    """Matroska's header is written anew when the file is closed, so the shorter one is no beginning of the longer."""
+    recording, folder = tmp_path / "cam.mkv", tmp_path / "site"
+    write_site(folder, [{"id": "cam1", "videos": [str(recording)]}])
+    for seconds in (2.0, 4.0):
+        write_video(recording, seconds, creation_time="2026-03-01T08:00:00.000000Z")
+        code, _, err = run(folder)
+        assert code == 0, err
+    (shard,) = list_shards(Workspace(load_site(str(folder))))
+    assert shard.summary["counts"]["frames"] == 80
+
+
+def test_another_recording_under_the_same_name_is_another_recording(tmp_path: Path) -> None:
+    recording, folder = tmp_path / "cam.mp4", tmp_path / "site"
+    write_site(folder, [{"id": "cam1", "videos": [str(recording)]}])
+    for hour in (8, 9):
+        write_video(recording, 2.0, creation_time=f"2026-03-01T{hour:02}:00:00.000000Z")
+        code, _, err = run(folder)
+        assert code == 0, err
+    assert len(list_shards(Workspace(load_site(str(folder))))) == 2

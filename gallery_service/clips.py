@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from gallery_service.errors import NotFound
 from ingest.mask import Polygon, black_out
+from ingest.video import VideoError, frames_between
 
 # Milliseconds: every recording's times fit, and players take it.
 _TIME_BASE = Fraction(1, 1000)
@@ -37,6 +38,7 @@ class ClipRequest:
         mask: polygons in fractions of the frame, blacked out.
         path: the person's boxes, rows of t, x1, y1, x2, y2 by ascending t, in seconds and pixels; may be empty.
         max_width: wider recordings are scaled down, pixels.
+        sound_clock: the recording's timestamps are right as they stand (`ingest.video.frames_between`).
     """
 
     recording: Path
@@ -45,6 +47,7 @@ class ClipRequest:
     mask: Sequence[Polygon]
     path: Sequence[tuple[float, float, float, float, float]]
     max_width: int = 1280
+    sound_clock: bool = True
 
 
 def centred_span(start_s: float, end_s: float, seconds: float) -> tuple[float, float]:
@@ -86,7 +89,7 @@ def cut_clip(request: ClipRequest) -> bytes:
             target = Path(folder) / "clip.mp4"
             frames = _encode(request, target)
             content = target.read_bytes() if frames else b""
-    except (OSError, av.error.FFmpegError) as error:
+    except (OSError, VideoError, av.error.FFmpegError) as error:
         raise NotFound(
             f"the recording of this clip cannot be read ({type(error).__name__}); is it still there?"
         ) from None
@@ -103,12 +106,13 @@ def _encode(request: ClipRequest, target: Path) -> int:
     stream: Any = None
     scale = 1.0
     with av.open(str(target), "w", format="mp4", options={"movflags": "+faststart"}) as output:
-        for pts_s, frame in frames_between(request.recording, request.start_s, request.end_s):
+        for frame in frames_between(request.recording, request.start_s, request.end_s, sound_clock=request.sound_clock):
+            pts_s = frame.pts_s
             milliseconds = round((pts_s - request.start_s) * 1000)
             if milliseconds <= last_ms:
                 continue
             last_ms = milliseconds
-            image = black_out(frame.to_ndarray(format="bgr24"), request.mask)
+            image = black_out(frame.image, request.mask)
             if stream is None:
                 height, width = image.shape[:2]
                 scale = min(1.0, request.max_width / width)
@@ -133,47 +137,6 @@ def _encode(request: ClipRequest, target: Path) -> int:
         if stream is not None:
             output.mux(stream.encode(None))
     return count
-
-
-def frames_between(recording: Path, start_s: float, end_s: float) -> Iterator[tuple[float, Any]]:
-    """Decoded frames of a recording between two times, seconds from its first picture, in order.
-
-    Seeking goes to a key frame before the start; containers whose index is wrong land behind it, and are then decoded
-    from their beginning.
-    """
-    import av
-
-    for seek in (True, False):
-        # Only local files: a playlist dressed up as a video must not make us fetch anything.
-        with av.open(str(recording), metadata_errors="replace", options={"protocol_whitelist": "file"}) as container:
-            if not container.streams.video:
-                return
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            origin = stream.start_time or 0
-            base = stream.time_base or Fraction(1, 90000)
-            if seek and start_s > 0:
-                try:
-                    container.seek(origin + int(start_s / base), stream=stream, backward=True)
-                except av.error.FFmpegError:
-                    continue
-            began = not seek or start_s <= 0
-            late = False
-            for frame in container.decode(stream):
-                if frame.pts is None:
-                    continue
-                pts_s = float((frame.pts - origin) * base)
-                if not began:
-                    late = pts_s > start_s
-                    if late:
-                        break
-                    began = True
-                if pts_s > end_s:
-                    return
-                if pts_s >= start_s:
-                    yield pts_s, frame
-            if not late and began:
-                return
 
 
 class ClipCache:

@@ -292,6 +292,7 @@ class SiteSearch:
             mask=camera.mask,
             path=self._path(tracklet),
             max_width=self.settings.clip_max_width,
+            sound_clock=self._shard(tracklet).sound_clock,
         )
         # The mask is part of the key: a clip cut before it was drawn must not be served after.
         key = (tracklet.shard, tracklet_id, span, recording, repr(camera.mask))

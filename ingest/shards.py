@@ -116,6 +116,12 @@ class Shard:
         return int(self.summary["generation"])
 
     @property
+    def sound_clock(self) -> bool:
+        """Whether all of the recording's own timestamps were used as they are."""
+        decode = self.summary["decode"]
+        return not (decode.get("pts_estimated") or decode.get("clock_restarts"))
+
+    @property
     def replaces(self) -> list[str]:
         """Content hashes of shorter states of the same recording; their shards are superseded by this one."""
         return list(self.summary.get("replaces", []))

@@ -9,9 +9,10 @@ A picture is what a player shows: turned as the recording says, with square pixe
 
 from __future__ import annotations
 
+import itertools
 import math
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -167,6 +168,24 @@ class VideoReader:
         if stated is not None and end_s < stated - max(1.0, 3 * step_s):
             self.counts.truncated = True
 
+    def seek(self, pts_s: float) -> bool:
+        """Go to a key frame before that time; `frames_as_stamped` begins there. False where the container cannot."""
+        import av
+
+        begin_s = pts_s + self.info.start_s
+        try:
+            self._container.seek(int(begin_s / self._stream.time_base), stream=self._stream, backward=True)
+        except (av.FFmpegError, OverflowError, ValueError):
+            return False
+        return True
+
+    def frames_as_stamped(self) -> Iterator[Frame]:
+        """Frames from where the reader stands, at their own timestamps as they are; those without one are left out.
+        `Frame.index` counts from there."""
+        for stamp, (index, decoded) in self._stamped():
+            if stamp is not None:
+                yield Frame(index, stamp, decoded, self._picture)
+
     def _stamped(self) -> Iterator[tuple[float | None, tuple[int, Any]]]:
         """Decoded frames that are whole, with their own timestamp and their number among all decoded frames."""
         for index, decoded in enumerate(self._decode()):
@@ -289,6 +308,38 @@ def frames(path: Path) -> Iterator[Frame]:
     """
     with VideoReader(path) as reader:
         yield from reader.frames()
+
+
+def frames_between(path: Path, start_s: float, end_s: float, *, sound_clock: bool) -> Iterator[Frame]:
+    """The frames of a recording between two times in seconds, both included, in order.
+
+    Args:
+        path: of the recording.
+        start_s, end_s: seconds from the beginning of the recording.
+        sound_clock: its timestamps are right as they stand, so that it need not be decoded from the beginning. Seeking
+            may land behind the wanted place where a container's index is wrong; it is then decoded from the beginning
+            all the same.
+
+    Raises:
+        VideoError: see `VideoReader`.
+    """
+    if sound_clock and start_s > 0:
+        with VideoReader(path, threads=0) as reader:
+            source = reader.frames_as_stamped() if reader.seek(start_s) else iter(())
+            first = next(source, None)
+            if first is not None and first.pts_s <= start_s:
+                yield from _within(itertools.chain([first], source), start_s, end_s)
+                return
+    with VideoReader(path, threads=0) as reader:
+        yield from _within(reader.frames(), start_s, end_s)
+
+
+def _within(source: Iterable[Frame], start_s: float, end_s: float) -> Iterator[Frame]:
+    for frame in source:
+        if frame.pts_s > end_s:
+            return
+        if frame.pts_s >= start_s:
+            yield frame
 
 
 class FrameSampler:

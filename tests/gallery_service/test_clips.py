@@ -12,8 +12,12 @@ import cv2
 import numpy as np
 import pytest
 
-from gallery_service.clips import ClipCache, ClipRequest, box_at, centred_span, cut_clip, frames_between
+from gallery_service.clips import ClipCache, ClipRequest, box_at, centred_span, cut_clip
 from gallery_service.errors import NotFound
+from ingest.video import frames_between
+from tests.ingest.conftest import HEIGHT, WIDTH
+from tests.ingest.corpus import CASES, WALKERS
+from tests.ingest.test_corpus import where
 
 FPS = 10
 
@@ -114,7 +118,7 @@ def test_seeking_behind_the_wanted_place_falls_back_to_the_beginning(
 ) -> None:
     import av.container
 
-    direct = [t for t, _ in frames_between(recording, 4.0, 5.0)]
+    direct = [frame.pts_s for frame in frames_between(recording, 4.0, 5.0, sound_clock=True)]
     original = av.open
 
     class Overshooting:
@@ -124,17 +128,30 @@ def test_seeking_behind_the_wanted_place_falls_back_to_the_beginning(
         def __getattr__(self, name: str) -> object:
             return getattr(self._container, name)
 
-        def __enter__(self) -> Overshooting:
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            self._container.close()
-
         def seek(self, offset: int, **more: object) -> None:
             self._container.seek(offset * 2, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(av, "open", lambda *args, **more: Overshooting(original(*args, **more)))
-    assert [t for t, _ in frames_between(recording, 4.0, 5.0)] == direct
+    assert [frame.pts_s for frame in frames_between(recording, 4.0, 5.0, sound_clock=True)] == direct
+
+
+def test_a_clip_shows_what_a_player_shows_where_ingest_saw_it(tmp_path: Path) -> None:
+    """Turned recordings, wide pixels, and timestamps that begin anew in the middle."""
+    corpus = {case.name: case for case in CASES}
+    for name, sound in (
+        ("turned-left.mp4", True),
+        ("half-width.mp4", True),
+        ("joined.ts", False),
+        ("interlaced.ts", True),
+    ):
+        corpus[name].write(tmp_path / name)
+        shown = dict(cut(tmp_path / name, 2.2, 3.5, sound_clock=sound))
+        assert len(shown) >= 25
+        for t, image in shown.items():
+            assert image.shape == (HEIGHT, WIDTH, 3)
+            left = where(image, WALKERS[0].feet)
+            assert left is not None
+            assert WALKERS[0].start + (left - WALKERS[0].x) / WALKERS[0].speed == pytest.approx(t + 2.2, abs=0.06)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a video" * 100, None])

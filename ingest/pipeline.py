@@ -196,6 +196,11 @@ class _Run:
                 )
             if shard.summary["time_source"] == "unknown" and shard.summary["counts"]["frames"]:
                 parts.append("when it was recorded is unknown: see the camera's 'time' in site.yaml")
+            if shard.summary.get("time_guessed"):
+                parts.append(
+                    "clocks were set back, and its name means one of two moments; the first is taken: write %z into "
+                    "names, or give it a 'start'"
+                )
             if parts:
                 remarks.append(Refusal(shard.camera_id, str(shard.summary["video_name"]), "; ".join(parts)))
         for shard, reason in left_out_shards(self.workspace):
@@ -250,7 +255,7 @@ class _Run:
                 folder=self.workspace.shards / camera.id / f"{TEMPORARY_PREFIX}{job.shard_id}",
                 generation=1 if shard is None else shard.generation + 1,
             )
-            starts[camera.id, sha256] = job.known_start(info.creation_time)
+            starts[camera.id, sha256] = job.known_start(info)
         gone = [shard for key, shard in existing.items() if key not in seen]
         return [self._grown(job, starts[key], gone, erasures) for key, job in jobs.items()]
 

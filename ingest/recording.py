@@ -27,7 +27,7 @@ from ingest.recording_time import RecordingStart, resolve_start
 from ingest.shard_writer import ShardWriter
 from ingest.tracking import LOST_AFTER_S, MATCH_COST, Tracked, Tracker
 from ingest.tracklets import BINS, ENOUGH_CROPS, PATH_POINTS, OpenTracklet, Sighting
-from ingest.video import Frame, FrameSampler, StillWritten, VideoError, VideoReader
+from ingest.video import Frame, FrameSampler, StillWritten, VideoError, VideoInfo, VideoReader
 from models.atomic import sha256_file
 from models.images import encode_jpeg
 
@@ -107,7 +107,7 @@ class RecordingJob:
         stated: str | None = None if self.start is None else self.start.astimezone(UTC).isoformat()
         if self.start is None and time.source == "filename":
             # The moment, not the name: renaming without another meaning changes nothing.
-            stated = str(self._start(None).utc)
+            stated = str(self._start(None, 0.0).utc)
         return {
             "method": METHOD,
             "detector": self.detector_fingerprint,
@@ -118,17 +118,21 @@ class RecordingJob:
             "tracking": [LOST_AFTER_S, MATCH_COST],
             "crops": [MAX_CROPS, ENOUGH_CROPS, JPEG_QUALITY, BINS, PATH_POINTS],
             "mask": [[list(point) for point in polygon] for polygon in self.camera.mask],
-            "time": ["start" if self.start is not None else time.source, stated, self.offset_s],
+            "time": ["start" if self.start is not None else time.source, stated, self.offset_s, time.continuous],
             "ground_truth": self.ground_truth_sha256,
             "erasures": [erasure.to_json() for erasure in self.erasures],
         }
 
-    def known_start(self, creation_time: datetime | None) -> datetime | None:
+    def known_start(self, info: VideoInfo) -> datetime | None:
         """When the recording began, UTC, where it says so itself: by its container or its name."""
-        found = self._start(creation_time)
+        found = self.began(info)
         return found.utc if found.source in ("container", "filename") else None
 
-    def _start(self, creation_time: datetime | None) -> RecordingStart:
+    def began(self, info: VideoInfo) -> RecordingStart:
+        """When the recording began."""
+        return self._start(info.creation_time, info.start_s)
+
+    def _start(self, creation_time: datetime | None, container_start_s: float) -> RecordingStart:
         return resolve_start(
             source=self.camera.time.source,
             name=self.path.name,
@@ -136,7 +140,7 @@ class RecordingJob:
             timezone=ZoneInfo(self.timezone),
             creation_time=creation_time,
             stated=self.start,
-            offset_s=self.offset_s,
+            offset_s=self.offset_s + (container_start_s if self.camera.time.continuous else 0.0),
         )
 
 
@@ -197,7 +201,7 @@ class _Work:
         progress: Callable[[float], None],
     ) -> None:
         self.job, self.reader, self.detector, self.judge, self.progress = job, reader, detector, judge, progress
-        self.start = job._start(reader.info.creation_time)
+        self.start = job.began(reader.info)
         self.writer = ShardWriter(job.folder, job.camera.id, job.video_id, self.start)
         self.fps = min(job.detector.fps, reader.info.fps)
         self.tracker = Tracker(self.fps, job.min_score)
@@ -323,6 +327,7 @@ class _Work:
             "duration_s": max(self.last_pts_s, 0.0) + 1 / info.fps,
             "start": None if self.start.utc is None else self.start.utc.isoformat(),
             "time_source": self.start.source,
+            "time_guessed": self.start.guessed,
             "settings": job.settings(),
             "detector": self.detector.name,
             "decode": asdict(self.reader.counts),

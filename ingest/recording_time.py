@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -25,9 +25,10 @@ _STRPTIME_FIELDS = {
     "S": r"(?P<second>\d{2})",
     "f": r"(?P<fraction>\d{1,6})",
     "s": r"(?<!\d)(?P<epoch>\d{9,10})(?!\d)",
+    "z": r"(?P<offset>Z|[+-]\d{2}:?\d{2})",
     "%": "%",
 }
-_GROUPS = {"year", "year2", "month", "day", "yearday", "hour", "minute", "second", "fraction", "epoch"}
+_GROUPS = {"year", "year2", "month", "day", "yearday", "hour", "minute", "second", "fraction", "epoch", "offset"}
 
 # Containers written by a muxer without a clock carry the zero of some calendar (1904 for MP4, 1970, 1980 for cameras
 # with an empty battery). Nothing recorded for re-identification is older than this.
@@ -45,10 +46,12 @@ class RecordingStart:
     Attributes:
         utc: aware datetime in UTC, or None when unknown.
         source: where it came from; "unknown" exactly when `utc` is None.
+        guessed: it is the first of two moments that the file name may mean.
     """
 
     utc: datetime | None
     source: TimeSource
+    guessed: bool = False
 
 
 def compile_time_pattern(pattern: str) -> re.Pattern[str]:
@@ -56,10 +59,10 @@ def compile_time_pattern(pattern: str) -> re.Pattern[str]:
 
     Two forms are understood, both searched for anywhere in the file's name (not its folder):
 
-    * strptime: ``cam_%Y-%m-%d_%H-%M-%S``. Directives %Y %y %m %d %j %H %M %S %f %s (seconds since 1970) and %%; all
-      other characters stand for themselves.
+    * strptime: ``cam_%Y-%m-%d_%H-%M-%S``. Directives %Y %y %m %d %j %H %M %S %f %s (seconds since 1970) %z (offset from
+      UTC: Z, +0200 or +02:00) and %%; all other characters stand for themselves.
     * a regular expression with named groups out of year, year2, month, day, yearday, hour, minute, second, fraction,
-      epoch: ``(?P<year>\\d{4})(?P<month>\\d\\d)(?P<day>\\d\\d)``.
+      epoch, offset: ``(?P<year>\\d{4})(?P<month>\\d\\d)(?P<day>\\d\\d)``.
 
     Raises:
         TimePatternError: it does not compile, names an unknown directive or group, or gives no full date.
@@ -93,16 +96,21 @@ def compile_time_pattern(pattern: str) -> re.Pattern[str]:
     return compiled
 
 
-def time_from_filename(name: str, pattern: str, timezone: ZoneInfo) -> datetime | None:
+def time_from_filename(
+    name: str, pattern: str, timezone: ZoneInfo, hint: datetime | None = None
+) -> tuple[datetime, bool] | None:
     """Read the moment a file name states.
 
     Args:
         name: the file's name without its folder.
         pattern: see `compile_time_pattern`.
-        timezone: the zone the name is written in. Of a time that occurs twice (clocks set back) the first is taken.
+        timezone: the zone the name is written in, unless it gives its own offset.
+        hint: about when it was, where something else says so. Of a time that occurs twice, because clocks were set
+            back, the one nearer to it is taken, and without it the first.
 
     Returns:
-        An aware UTC datetime, or None when the pattern does not match or matches an impossible date.
+        An aware UTC datetime, and whether it is a guess between two; None when the pattern does not match or matches an
+        impossible date.
 
     Raises:
         TimePatternError: the pattern itself is wrong.
@@ -113,7 +121,7 @@ def time_from_filename(name: str, pattern: str, timezone: ZoneInfo) -> datetime 
     found = {key: value for key, value in match.groupdict().items() if value is not None}
     try:
         if "epoch" in found:
-            return datetime.fromtimestamp(int(found["epoch"]), UTC)
+            return datetime.fromtimestamp(int(found["epoch"]), UTC), False
         year = int(found["year"]) if "year" in found else 2000 + int(found["year2"])
         if "yearday" in found:
             day = datetime(year, 1, 1) + timedelta(days=int(found["yearday"]) - 1)
@@ -126,11 +134,20 @@ def time_from_filename(name: str, pattern: str, timezone: ZoneInfo) -> datetime 
             minute=int(found.get("minute", 0)),
             second=int(found.get("second", 0)),
             microsecond=int(found.get("fraction", "0").ljust(6, "0")[:6]),
-            tzinfo=timezone,
+            tzinfo=_offset(found["offset"]) if "offset" in found else timezone,
         )
-        return local.astimezone(UTC)
+        first, second = (local.replace(fold=fold).astimezone(UTC) for fold in (0, 1))
+        if not first < second:  # a time that was skipped has them the other way round
+            return first, False
+        if hint is None:
+            return first, True
+        return min(first, second, key=lambda moment: abs(moment - hint)), False
     except (KeyError, ValueError, OverflowError, OSError):
         return None
+
+
+def _offset(text: str) -> tzinfo:
+    return UTC if text == "Z" else datetime.strptime(text, "%z").tzinfo or UTC
 
 
 def resolve_start(
@@ -150,17 +167,20 @@ def resolve_start(
         name: file name, for `filename`.
         pattern: file name pattern, for `filename`.
         timezone: the site's timezone, in which file names are read.
-        creation_time: what the container says, None when it says nothing.
+        creation_time: what the container says, None when it says nothing; for `filename` it only decides which of two
+            moments is meant.
         stated: a start written in site.yaml for this recording or its camera; a start stated for the recording itself
             wins over every other source, so the caller passes it whatever `source` is.
         offset_s: seconds added to what was found (a clock that runs late, a part that begins later).
     """
     found: datetime | None
     kind: TimeSource
+    guessed = False
     if stated is not None:
         found, kind = stated.astimezone(UTC), "start"
     elif source == "filename" and pattern is not None:
-        found, kind = time_from_filename(name, pattern, timezone), "filename"
+        found, guessed = time_from_filename(name, pattern, timezone, creation_time) or (None, False)
+        kind = "filename"
     elif source == "container":
         found, kind = creation_time, "container"
     else:
@@ -168,6 +188,6 @@ def resolve_start(
     if found is None or found < _EARLIEST:
         return RecordingStart(None, "unknown")
     try:
-        return RecordingStart(found + timedelta(seconds=offset_s), kind)
+        return RecordingStart(found + timedelta(seconds=offset_s), kind, guessed)
     except OverflowError:
         return RecordingStart(None, "unknown")

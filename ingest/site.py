@@ -115,11 +115,17 @@ class CameraTime(_Strict):
         source: written `from`: "container" (the file's creation time), "filename" (needs `pattern`) or "start".
         pattern: see `ingest.recording_time.compile_time_pattern`.
         start: for "start": when every recording of the camera began, unless the recording states its own.
+        continuous: for "start": timestamps run on from file to file, as of one stream that was cut into segments, and
+            `start` is when timestamp zero was.
+        offset_s: seconds added to what containers and file names say, for a camera whose clock is slow (more than 0) or
+            fast (less).
     """
 
     source: Literal["container", "filename", "start"] = Field("container", alias="from")
     pattern: str | None = None
     start: Moment | None = None
+    continuous: bool = False
+    offset_s: float = 0.0
 
     @model_validator(mode="after")
     def _consistent(self) -> CameraTime:
@@ -129,6 +135,10 @@ class CameraTime(_Strict):
             raise ValueError("'pattern' is only used with 'from: filename'; remove it or change 'from'")
         if self.source != "start" and self.start is not None:
             raise ValueError("'start' is only used with 'from: start'; remove it or change 'from'")
+        if self.source != "start" and self.continuous:
+            raise ValueError("'continuous' is only used with 'from: start'; remove it or change 'from'")
+        if self.source == "start" and self.offset_s:
+            raise ValueError("'offset_s' corrects a camera's own clock; with 'from: start' correct 'start' instead")
         if self.pattern is not None:
             try:
                 compile_time_pattern(self.pattern)
@@ -335,7 +345,8 @@ def camera_videos(camera: Camera) -> list[Recording]:
             paths = [_under(camera.folder, match) for match in matches]
             paths = [path for path in paths if os.path.isfile(path)]  # noqa: PTH113 likewise
         for path in paths:
-            recording = Recording(path, start, video.offset_s)
+            # The camera's clock has nothing to do with a start that a person wrote down.
+            recording = Recording(path, start, video.offset_s + (camera.time.offset_s if start is None else 0.0))
             key = Path(os.path.realpath(path))  # unlike resolve, no error for a link that leads to itself
             if key not in found or (found[key].start is None and start is not None):
                 found[key] = recording

@@ -8,12 +8,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
 from ingest.detection import Detections
 from ingest.erasures import Erasure
-from ingest.recording import ingest_recording
+from ingest.recording import RecordingJob, ingest_recording
 from ingest.shards import CROPS, MANIFEST, MANIFEST_SCHEMA, TRACKLETS, TRACKLETS_SCHEMA, load_crops, open_shard
 from ingest.site import Camera, Detector
 from ingest.video import VideoError
@@ -290,3 +291,64 @@ def test_a_track_that_comes_back_after_its_tracklet_was_closed_is_a_new_tracklet
     assert len({row["tracklet_id"] for row in rows}) == len(rows) == summary["counts"]["tracklets"] == 2
     assert rows[0]["end_pts_s"] < 14.1
     assert rows[1]["start_pts_s"] > 16
+
+
+def seen_at(job: RecordingJob) -> list[tuple[float, float]]:
+    """For every crop: when it says it was taken, UTC seconds, and when the block was where the crop shows it."""
+    ingest_recording(job, detector=BlueDetector())
+    crops = pq.read_table(job.folder / MANIFEST).to_pylist()
+    walker = Walker()
+    return [(crop["captured_at"].timestamp(), walker.start + (crop["x1"] - walker.x) / walker.speed) for crop in crops]
+
+
+def uneven(index: int) -> float:
+    """Twenty frames a second, then five, then twenty, for three seconds in all."""
+    return index / FPS if index < 20 else 1 + (index - 20) / 5 if index < 25 else 2 + (index - 25) / FPS
+
+
+@pytest.mark.parametrize(
+    ("name", "began"),
+    [
+        ("cam_20251026_015959.mp4", "2025-10-25T23:59:59+00:00"),  # one second before clocks are set back for the
+        ("cam_20251026_030000.mp4", "2025-10-26T02:00:00+00:00"),  # first time, and after the second
+        ("cam_20260329_015959.mp4", "2026-03-29T00:59:59+00:00"),  # runs across the hour that never came
+        ("cam_20260329_030000.mp4", "2026-03-29T01:00:00+00:00"),
+    ],
+)
+def test_wall_clock_times_are_right_to_one_frame(name: str, began: str, tmp_path: Path) -> None:
+    """Across changes of the clocks and with a frame rate that varies, against where the block is."""
+    frames = {index: uneven(index) for index in range(45)}
+    path = write_video(
+        tmp_path / name, 45 / FPS, picture=lambda t: draw(frames[round(t * FPS)], [Walker()]), clock=uneven
+    )
+    camera = Camera.model_validate(
+        {"id": "cam1", "videos": [str(path)], "time": {"from": "filename", "pattern": "cam_%Y%m%d_%H%M%S"}}
+    )
+    seen = seen_at(make_job(path, tmp_path / "shard", camera=camera, timezone="Europe/Berlin"))
+    assert len(seen) >= 6
+    start = datetime.fromisoformat(began).timestamp()
+    for captured, true in seen:
+        assert captured - start == pytest.approx(true, abs=1 / FPS + 1e-6)
+
+
+def test_segments_of_one_stream_are_put_behind_each_other(tmp_path: Path) -> None:
+    """Their timestamps run on; `start` is when timestamp zero was, whichever segments are still there."""
+    for number, begin in enumerate((100.0, 103.0)):
+        path = write_video(
+            tmp_path / f"{number}.ts",
+            3.0,
+            format_="mpegts",
+            begin=begin,
+            picture=lambda t, number=number: draw(t + 3 * number, [Walker()]),
+        )
+        camera = Camera.model_validate(
+            {
+                "id": "cam1",
+                "videos": [str(path)],
+                "time": {"from": "start", "start": "2026-03-01T08:00:00+01:00", "continuous": True},
+            }
+        )
+        start = datetime(2026, 3, 1, 7, tzinfo=UTC)
+        seen = seen_at(make_job(path, tmp_path / f"shard-{number}", camera=camera, start=start))
+        for captured, true in seen:
+            assert captured - start.timestamp() == pytest.approx(100 + true, abs=1 / FPS)

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -245,7 +246,7 @@ def _decoded(crops: list[LaidOutCrop], skipped: Counter[str], advance: Callable[
 
 
 def _tracklet(number: int, pictures: list[Picture], after_s: float) -> tuple[Tracklet, int | None]:
-    open_ = OpenTracklet(number, STEP_S)
+    open_ = OpenTracklet(number, STEP_S, 1)
     times = _times([crop.seconds for crop, _, _ in pictures], after_s)
     for position, ((_, image, jpeg), pts_s) in enumerate(zip(pictures, times, strict=True)):
         height, width = image.shape[:2]
@@ -254,7 +255,7 @@ def _tracklet(number: int, pictures: list[Picture], after_s: float) -> tuple[Tra
         open_.add(sighting)
         # No border: the picture says nothing about what it was cut out of.
         quality = crop_quality(image, box + 10, 1.0, np.zeros((0, 4), np.float32), (width + 20, height + 20))
-        open_.offer_crop(sighting, quality, lambda jpeg=jpeg: jpeg)  # type: ignore[misc]
+        open_.offer_crop(sighting, quality, partial(bytes, jpeg))
     people = {crop.person for crop, _, _ in pictures}
     return open_.finish(MAX_CROPS), people.pop() if len(people) == 1 else None
 

@@ -20,6 +20,9 @@ _FULL_HEIGHT = 128.0
 _SHARP_HALF = 300.0
 _BORDER_PX = 2.0
 _SCALED = (64, 128)
+_FEWEST_WHOLE = 0.5
+_LEAST_ALONE = 0.3
+_LEAST_SHARP = 0.02  # people 60 pixels tall in a real plaza have 0.056 and more
 
 
 def crop_quality(
@@ -40,6 +43,20 @@ def crop_quality(
     """
     size = min(1.0, float(box[3] - box[1]) / _FULL_HEIGHT)
     return score * whole(box, frame_size) * alone(box, others) * (max(0.0, size) + sharpness(crop)) / 2
+
+
+def fault(
+    crop: NDArray[np.uint8], box: NDArray[np.float32], others: NDArray[np.float32], frame_size: tuple[int, int]
+) -> str | None:
+    """Why a crop is of no use at all, or None: "cut off" (by two borders of the frame or more), "covered" (mostly by
+    another box) or "blurred" (hardly any detail). Arguments as of `crop_quality`."""
+    if whole(box, frame_size) < _FEWEST_WHOLE:
+        return "cut off"
+    if alone(box, others) < _LEAST_ALONE:
+        return "covered"
+    if sharpness(crop) < _LEAST_SHARP:
+        return "blurred"
+    return None
 
 
 def sharpness(crop: NDArray[np.uint8]) -> float:

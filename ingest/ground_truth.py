@@ -11,12 +11,18 @@ from __future__ import annotations
 import csv
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ingest.box_overlap import iou
+
+if TYPE_CHECKING:
+    from ingest.tracklet_linking import Linked
 
 COLUMNS = ("frame", "person_id", "x1", "y1", "x2", "y2", "visibility")
 NOBODY = -1
@@ -89,18 +95,6 @@ def load_ground_truth(path: Path) -> dict[int, TrueBoxes]:
     return truth
 
 
-def iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Intersection over union of boxes (n, 4) and (m, 4): float64 (n, m)."""
-    a64, b64 = a.astype(np.float64)[:, None], b.astype(np.float64)[None]
-    width = np.clip(np.minimum(a64[..., 2], b64[..., 2]) - np.maximum(a64[..., 0], b64[..., 0]), 0, None)
-    height = np.clip(np.minimum(a64[..., 3], b64[..., 3]) - np.maximum(a64[..., 1], b64[..., 1]), 0, None)
-    both = width * height
-    area_a = (a64[..., 2] - a64[..., 0]) * (a64[..., 3] - a64[..., 1])
-    area_b = (b64[..., 2] - b64[..., 0]) * (b64[..., 3] - b64[..., 1])
-    either = area_a + area_b - both
-    return np.where(either > 0, both / np.where(either > 0, either, 1.0), 0.0)
-
-
 def match_boxes(found: NDArray[np.float32], true: NDArray[np.float32]) -> NDArray[np.int64]:
     """For each found box (n, 4) the index of its true box out of (m, 4), -1 for none: int64 (n,)."""
     from scipy.optimize import linear_sum_assignment
@@ -131,7 +125,7 @@ class Judge:
     hits: int = 0
     wrong: int = 0
     missed: int = 0
-    _boxes: dict[int, Counter[int]] = field(default_factory=dict)
+    _boxes: dict[tuple[int, bool], Counter[int]] = field(default_factory=dict)
 
     def detections(self, frame_index: int, boxes: NDArray[np.float32]) -> None:
         """Count the detections (n, 4) of a looked-at frame."""
@@ -143,16 +137,20 @@ class Judge:
         self.missed += int(np.sum(true.counted)) - hits
         self.wrong += int(np.sum(excused < 0))
 
-    def tracked(self, frame_index: int, tracks: list[int], boxes: NDArray[np.float32]) -> None:
-        """Remember who the boxes (n, 4) of the tracks (n numbers) in this frame are."""
+    def tracked(self, frame_index: int, linked: Sequence[Linked], boxes: NDArray[np.float32]) -> None:
+        """Remember who the detections are that were linked to tracklets in this frame. boxes (n, 4): all detections."""
         true = self.truth.get(frame_index, _NO_ONE)
-        for track, match in zip(tracks, match_boxes(boxes, true.boxes).tolist(), strict=True):
+        mine = boxes[[link.detection for link in linked]].reshape(-1, 4)
+        for link, match in zip(linked, match_boxes(mine, true.boxes).tolist(), strict=True):
             person = NOBODY if match < 0 else int(true.person[match])
-            self._boxes.setdefault(track, Counter())[person] += 1
+            self._boxes.setdefault((link.tracklet, link.clear), Counter())[person] += 1
 
-    def identity(self, track: int) -> dict[str, Any]:
-        """Who a track is: person_id (-1 nobody), purity (share of its boxes that are this person), boxes."""
-        votes = self._boxes.get(track, Counter())
+    def identity(self, tracklet: int, *, clear: bool) -> dict[str, Any]:
+        """Who a tracklet is: person_id (-1 nobody), purity (share of its boxes that are this person), boxes. Counts its
+        clear sightings alone, or all."""
+        votes = Counter(self._boxes.get((tracklet, True), Counter()))
+        if not clear:
+            votes.update(self._boxes.get((tracklet, False), Counter()))
         boxes = sum(votes.values())
         if boxes == 0:
             return {"person_id": NOBODY, "purity": 0.0, "boxes": 0}
@@ -160,9 +158,10 @@ class Judge:
         person, count = min(votes.items(), key=lambda vote: (-vote[1], vote[0] == NOBODY, vote[0]))
         return {"person_id": person, "purity": count / boxes, "boxes": boxes}
 
-    def forget(self, track: int) -> None:
-        """Drop a track that was judged."""
-        self._boxes.pop(track, None)
+    def forget(self, tracklet: int) -> None:
+        """Drop a tracklet that was judged."""
+        for clear in (True, False):
+            self._boxes.pop((tracklet, clear), None)
 
     def summary(self, tracklets: dict[str, dict[str, Any]]) -> dict[str, Any]:
         """What summary.json says; `tracklets` maps tracklet ids to `identity`."""

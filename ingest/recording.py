@@ -17,16 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest import site
+from ingest.appearance import appearance
 from ingest.content_hash import file_stamp
-from ingest.crop_quality import crop_quality
+from ingest.crop_quality import crop_quality, fault
 from ingest.detection import Detections, Detector, make_detector
 from ingest.erasures import Erasure, erased
+from ingest.false_persons import Suspects, never_moved
 from ingest.ground_truth import Judge, load_ground_truth
-from ingest.mask import black_out
+from ingest.mask import black_out, stands_in
 from ingest.recording_time import RecordingStart, resolve_start
 from ingest.shard_writer import ShardWriter
-from ingest.tracking import LOST_AFTER_S, MATCH_COST, Tracked, Tracker
-from ingest.tracklets import BINS, ENOUGH_CROPS, PATH_POINTS, OpenTracklet, Sighting
+from ingest.tracking import LOST_AFTER_S, MATCH_COST, Tracker
+from ingest.tracklet_linking import MEND_WITHIN_S, Linked, TrackletLinker
+from ingest.tracklets import BINS, ENOUGH_CROPS, PATH_POINTS, OpenTracklet, Sighting, Tracklet
 from ingest.video import Frame, FrameSampler, StillWritten, VideoError, VideoInfo, VideoReader
 from models.atomic import sha256_file
 from models.images import encode_jpeg
@@ -118,6 +121,7 @@ class RecordingJob:
             "tracking": [LOST_AFTER_S, MATCH_COST],
             "crops": [MAX_CROPS, ENOUGH_CROPS, JPEG_QUALITY, BINS, PATH_POINTS],
             "mask": [[list(point) for point in polygon] for polygon in self.camera.mask],
+            "ignore": [[list(point) for point in polygon] for polygon in self.camera.ignore],
             "time": ["start" if self.start is not None else time.source, stated, self.offset_s, time.continuous],
             "ground_truth": self.ground_truth_sha256,
             "erasures": [erasure.to_json() for erasure in self.erasures],
@@ -206,10 +210,14 @@ class _Work:
         self.fps = min(job.detector.fps, reader.info.fps)
         self.tracker = Tracker(self.fps, job.min_score)
         self.size = (0, 0)  # width and height of its pictures, known with the first one
-        self.open: dict[int, OpenTracklet] = {}  # by the tracker's number
-        self.opened = 0
+        self.linker = TrackletLinker(1 / self.fps)
+        # Whoever the linker may still go on with stays open.
+        self.close_after_s = max(MEND_WITHIN_S, LOST_AFTER_S + 2 / self.fps) + 1 / self.fps
+        self.open: dict[int, OpenTracklet] = {}  # by number
+        self.suspects = Suspects()
         self.identities: dict[str, dict[str, Any]] = {}
         self.rejected_detections: Counter[str] = Counter()
+        self.rejected_crops: Counter[str] = Counter()
         self.rejected_tracklets: Counter[str] = Counter()
         self.looked_at = 0
         self.detected = 0
@@ -227,6 +235,11 @@ class _Work:
         if self.looked_at == 0:
             raise VideoError(f"{self.job.path}: not one frame of it can be decoded; record or copy it again")
         self._close(list(self.open))
+        people, still = self.suspects.judge()
+        for tracklet in people:
+            self._write(tracklet)
+        if still:
+            self.rejected_tracklets["never moving"] = still
         if file_stamp(self.job.path) != self.job.stamp:
             raise StillWritten(
                 f"{self.job.path}: changed while it was read; run this again when the recording has ended"
@@ -239,29 +252,19 @@ class _Work:
         image = black_out(frame.image, self.job.camera.mask)
         self.looked_at += 1
         self.size = (image.shape[1], image.shape[0])
-        lost = [n for n, open_ in self.open.items() if frame.pts_s - open_.last_seen_s > LOST_AFTER_S + 2 / self.fps]
-        self._close(lost)
+        self._close([n for n, open_ in self.open.items() if frame.pts_s - open_.last_seen_s > self.close_after_s])
         found = self._usable(self.detector.detect(image), frame.pts_s)
         sure = found.scores >= self.job.min_score
         self.detected += int(np.sum(sure))
         tracked = self.tracker.update(found, frame.pts_s)
+        linked = self.linker.link(
+            frame.pts_s, tracked, found.boxes, sure, lambda detection: appearance(image, found.boxes[detection])
+        )
         if self.judge is not None:
             self.judge.detections(frame.index, found.boxes[sure])
-            self.judge.tracked(
-                frame.index,
-                [self._tracklet(entry.track).number for entry in tracked],
-                found.boxes[[entry.detection for entry in tracked]].reshape(-1, 4),
-            )
-        for entry in tracked:
-            self._add(frame, image, found, entry, may_be_crop=bool(sure[entry.detection]))
-
-    def _tracklet(self, track: int) -> OpenTracklet:
-        """The open tracklet of a track. A track whose tracklet was closed meanwhile goes on as a new one: the tracker
-        counts frames, tracklets seconds, and the two differ where a recording's frame rate changes."""
-        if track not in self.open:
-            self.opened += 1
-            self.open[track] = OpenTracklet(self.opened, 1 / self.fps)
-        return self.open[track]
+            self.judge.tracked(frame.index, linked, found.boxes)
+        for link in linked:
+            self._add(frame, image, found, link, sure)
 
     def _usable(self, found: Detections, pts_s: float) -> Detections:
         """Boxes cut at the frame, without those that are too small, unreadable or erased; counted by reason."""
@@ -274,39 +277,62 @@ class _Work:
         wide = boxes[:, 2] - boxes[:, 0] >= MIN_CROP_PX
         kept = finite & tall & wide
         self.rejected_detections["too small"] += int(np.sum(sure & ~kept))
+        ignored = stands_in(boxes, self.job.camera.ignore, self.size)
+        self.rejected_detections["in an ignored zone"] += int(np.sum(sure & kept & ignored))
         gone = erased(self.job.erasures, pts_s, boxes)
-        self.rejected_detections["erased"] += int(np.sum(sure & kept & gone))
-        return Detections(boxes, found.scores).keep(kept & ~gone)
+        self.rejected_detections["erased"] += int(np.sum(sure & kept & ~ignored & gone))
+        return Detections(boxes, found.scores).keep(kept & ~ignored & ~gone)
 
     def _add(
-        self, frame: Frame, image: NDArray[np.uint8], found: Detections, entry: Tracked, *, may_be_crop: bool
+        self, frame: Frame, image: NDArray[np.uint8], found: Detections, link: Linked, sure: NDArray[np.bool_]
     ) -> None:
-        box = found.boxes[entry.detection]
-        sighting = Sighting(frame.index, frame.pts_s, box, float(found.scores[entry.detection]))
-        tracklet = self._tracklet(entry.track)
-        tracklet.add(sighting)
-        if may_be_crop:
-            crop = _cut(image, box)
-            # Uncertain boxes are often a second box of the same person, or a shadow: they do not count as company.
-            company = found.scores >= self.job.min_score
-            company[entry.detection] = False
-            quality = crop_quality(crop, box, sighting.score, found.boxes[company], self.size)
-            tracklet.offer_crop(sighting, quality, lambda: encode_jpeg(crop, JPEG_QUALITY))
+        box, certain = found.boxes[link.detection], bool(sure[link.detection])
+        sighting = Sighting(frame.index, frame.pts_s, box, float(found.scores[link.detection]))
+        if link.tracklet not in self.open:
+            self.open[link.tracklet] = OpenTracklet(link.tracklet, 1 / self.fps, self.job.min_detections)
+        tracklet = self.open[link.tracklet]
+        tracklet.add(sighting, sure=certain, clear=link.clear)
+        if not certain:
+            return
+        crop = _cut(image, box)
+        # Uncertain boxes are often a second box of the same person, or a shadow: they do not count as company.
+        company = sure.copy()
+        company[link.detection] = False
+        reason = fault(crop, box, found.boxes[company], self.size)
+        if reason is not None:
+            self.rejected_crops[reason] += 1
+            return
+        quality = crop_quality(crop, box, sighting.score, found.boxes[company], self.size)
+        tracklet.offer_crop(sighting, quality, lambda: encode_jpeg(crop, JPEG_QUALITY), clear=link.clear)
 
-    def _close(self, tracks: list[int]) -> None:
-        for track in sorted(tracks):
-            sure = self.open[track].offered
-            tracklet = self.open.pop(track).finish(MAX_CROPS)
+    def _close(self, numbers: list[int]) -> None:
+        for number in sorted(numbers):
+            tracklet = self.open.pop(number).finish(MAX_CROPS)
+            reason = None
             if tracklet.detections < self.job.min_detections:
-                self.rejected_tracklets["too short"] += 1
-            elif sure < self.job.min_detections:
-                self.rejected_tracklets["too uncertain"] += 1
+                reason = "too short"
+            elif tracklet.sure < self.job.min_detections:
+                reason = "too uncertain"
+            elif not tracklet.crops:
+                reason = "no usable picture"
+            if reason is not None:
+                self.rejected_tracklets[reason] += 1
+                self._forget(number)
+            elif never_moved(tracklet):
+                for person in self.suspects.hold(tracklet):
+                    self._write(person)
             else:
-                tracklet_id = self.writer.add(tracklet)
-                if self.judge is not None:
-                    self.identities[tracklet_id] = self.judge.identity(tracklet.number)
-            if self.judge is not None:
-                self.judge.forget(tracklet.number)
+                self._write(tracklet)
+
+    def _write(self, tracklet: Tracklet) -> None:
+        tracklet_id = self.writer.add(tracklet)
+        if self.judge is not None:
+            self.identities[tracklet_id] = self.judge.identity(tracklet.number, clear=tracklet.clear)
+        self._forget(tracklet.number)
+
+    def _forget(self, number: int) -> None:
+        if self.judge is not None:
+            self.judge.forget(number)
 
     def _summary(self) -> dict[str, Any]:
         job, info = self.job, self.reader.info
@@ -340,6 +366,7 @@ class _Work:
             },
             "rejected": {
                 "detections": {reason: count for reason, count in sorted(self.rejected_detections.items()) if count},
+                "crops": dict(sorted(self.rejected_crops.items())),
                 "tracklets": dict(sorted(self.rejected_tracklets.items())),
             },
             "ground_truth": None if self.judge is None else self.judge.summary(self.identities),

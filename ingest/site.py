@@ -155,6 +155,8 @@ class Camera(_Strict):
         videos: files or globs, relative to the site's folder; `[]` where crops are imported instead.
         time: where start times come from.
         mask: polygons, in fractions of the frame, blacked out before detection and before anything is stored.
+        ignore: polygons, in fractions of the frame; who stands in one (the middle of the box's lower edge) is not
+            looked at. For a road, a screen, a neighbour's ground; what nobody may see belongs into `mask`.
         ground_truth: CSV of true boxes (frame, person_id, x1, y1, x2, y2, visibility), for judging only.
     """
 
@@ -162,6 +164,7 @@ class Camera(_Strict):
     videos: list[Annotated[Video, BeforeValidator(_video)]]
     time: CameraTime = Field(default_factory=lambda: CameraTime.model_validate({}))
     mask: list[Polygon] = Field(default_factory=list)
+    ignore: list[Polygon] = Field(default_factory=list)
     ground_truth: str | None = None
     _folder: Path = PrivateAttr(default=Path())
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,8 @@ class Tracklet:
         number: within the recording, from 1 in the order of first sightings.
         first, last: its first and last sighting.
         detections: how many sightings it has.
+        sure: in how many of them the detector was sure.
+        clear: it is made of clear sightings alone (`ingest.tracklet_linking`).
         path: sightings sampled over its length, first and last included.
         crops: the best ones, in order of time.
     """
@@ -62,6 +65,8 @@ class Tracklet:
     first: Sighting
     last: Sighting
     detections: int
+    sure: int
+    clear: bool
     path: list[Sighting]
     crops: list[Crop]
 
@@ -89,6 +94,10 @@ class BestPerBin:
         if holder is None or quality > holder.quality:
             self._best[index] = Crop(sighting, quality, encode())
 
+    def kept(self) -> list[Crop]:
+        """What is kept now, in order of time."""
+        return [self._best[index] for index in sorted(self._best)]
+
     def spread(self, count: int) -> list[Crop]:
         """At most `count` crops in order of time: the best of each of `count` equal parts of the whole length, then, in
         place of empty parts, the best of what is left.
@@ -99,7 +108,7 @@ class BestPerBin:
         return _without_poor(self._spread(count))
 
     def _spread(self, count: int) -> list[Crop]:
-        kept = [self._best[index] for index in sorted(self._best)]
+        kept = self.kept()
         if len(kept) <= count:
             return kept
         first, last = kept[0].sighting.pts_s, kept[-1].sighting.pts_s
@@ -138,59 +147,98 @@ def _without_poor(crops: list[Crop]) -> list[Crop]:
     return crops
 
 
+class _Sightings:
+    """Sightings of one person, as far as they are kept."""
+
+    def __init__(self, interval_s: float) -> None:
+        self.detections = 0
+        self.sure = 0
+        self.first: Sighting | None = None
+        self.last: Sighting | None = None
+        self.crops: BestPerBin | None = None
+        self.path: list[Sighting] = []
+        self._interval_s = interval_s
+        self._path_interval_s = PATH_INTERVAL_S
+
+    def add(self, sighting: Sighting) -> None:
+        self.first = self.first or sighting
+        self.last = sighting
+        self.detections += 1
+        if not self.path or sighting.pts_s >= self.path[-1].pts_s + self._path_interval_s - 1e-6:
+            self.path.append(sighting)
+            if len(self.path) >= PATH_POINTS:
+                self.path = self.path[::2]
+                self._path_interval_s *= 2
+
+    def offer_crop(self, sighting: Sighting, quality: float, encode: Callable[[], bytes]) -> None:
+        if self.crops is None:
+            self.crops = BestPerBin(sighting.pts_s, self._interval_s)
+        self.crops.offer(sighting, quality, encode)
+
+    def with_others(self, others: _Sightings) -> _Sightings:
+        """These and those together."""
+        both = _Sightings(self._interval_s)
+        both.detections, both.sure = self.detections + others.detections, self.sure + others.sure
+        ends = [end for end in (self.first, self.last, others.first, others.last) if end is not None]
+        both.first = min(ends, key=lambda end: end.pts_s, default=None)
+        both.last = max(ends, key=lambda end: end.pts_s, default=None)
+        both.path = sorted(self.path + others.path, key=lambda sighting: sighting.pts_s)
+        crops = [crop for side in (self, others) if side.crops is not None for crop in side.crops.kept()]
+        for crop in sorted(crops, key=lambda crop: crop.sighting.pts_s):
+            both.offer_crop(crop.sighting, crop.quality, partial(getattr, crop, "jpeg"))
+        return both
+
+
 class OpenTracklet:
     """A tracklet that is still being seen.
 
     Args:
         number: within the recording.
         interval_s: time between looked-at frames.
-
-    Attributes:
-        detections: sightings so far.
-        offered: of those, how many were offered as a crop.
+        enough: with so many sure and clear sightings, the unclear ones do not count.
     """
 
-    def __init__(self, number: int, interval_s: float) -> None:
+    def __init__(self, number: int, interval_s: float, enough: int) -> None:
         self.number = number
-        self.detections = 0
-        self.offered = 0
-        self._interval_s = interval_s
-        self._first: Sighting | None = None
-        self._last: Sighting | None = None
-        self._crops: BestPerBin | None = None
-        self._path: list[Sighting] = []
-        self._path_interval_s = PATH_INTERVAL_S
+        self._enough = enough
+        self._clear = _Sightings(interval_s)
+        self._unclear = _Sightings(interval_s)
+        self._last_seen_s: float | None = None
 
     @property
     def last_seen_s(self) -> float:
         """Time of the latest sighting."""
-        if self._last is None:
+        if self._last_seen_s is None:
             raise ValueError("the tracklet has no sighting yet")
-        return self._last.pts_s
+        return self._last_seen_s
 
-    def add(self, sighting: Sighting) -> None:
+    def add(self, sighting: Sighting, *, sure: bool = True, clear: bool = True) -> None:
         """Add the next sighting, in order of time."""
-        if self._first is None:
-            self._first = sighting
-        self._last = sighting
-        self.detections += 1
-        if not self._path or sighting.pts_s >= self._path[-1].pts_s + self._path_interval_s - 1e-6:
-            self._path.append(sighting)
-            if len(self._path) >= PATH_POINTS:
-                self._path = self._path[::2]
-                self._path_interval_s *= 2
+        self._last_seen_s = sighting.pts_s
+        kept = self._kept(clear)
+        if kept is not None:
+            kept.add(sighting)
+            kept.sure += sure
 
-    def offer_crop(self, sighting: Sighting, quality: float, encode: Callable[[], bytes]) -> None:
+    def offer_crop(
+        self, sighting: Sighting, quality: float, encode: Callable[[], bytes], *, clear: bool = True
+    ) -> None:
         """Offer a picture of a sighting; whether it is kept shows at the end."""
-        self.offered += 1
-        if self._crops is None:
-            self._crops = BestPerBin(sighting.pts_s, self._interval_s)
-        self._crops.offer(sighting, quality, encode)
+        kept = self._kept(clear)
+        if kept is not None:
+            kept.offer_crop(sighting, quality, encode)
 
     def finish(self, max_crops: int) -> Tracklet:
         """The tracklet with its best crops."""
-        if self._first is None or self._last is None:
+        clear = self._clear.sure >= self._enough
+        kept = self._clear if clear else self._clear.with_others(self._unclear)
+        if kept.first is None or kept.last is None:
             raise ValueError("a tracklet needs a sighting")
-        path = self._path if self._path[-1] is self._last else [*self._path, self._last]
-        crops = [] if self._crops is None else self._crops.spread(max_crops)
-        return Tracklet(self.number, self._first, self._last, self.detections, path, crops)
+        path = kept.path if kept.path[-1] is kept.last else [*kept.path, kept.last]
+        crops = [] if kept.crops is None else kept.crops.spread(max_crops)
+        return Tracklet(self.number, kept.first, kept.last, kept.detections, kept.sure, clear, path, crops)
+
+    def _kept(self, clear: bool) -> _Sightings | None:
+        if clear:
+            return self._clear
+        return None if self._clear.sure >= self._enough else self._unclear

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.crop_quality import alone, crop_quality, sharpness, whole
+from ingest.crop_quality import alone, crop_quality, fault, sharpness, whole
 
 FRAME = (640, 480)
 RNG = np.random.default_rng(0)
@@ -63,3 +63,13 @@ def test_sharpness_of_nothing_is_zero_and_does_not_depend_much_on_size() -> None
     picture = cv2.resize(TEXTURE[:32, :16], (64, 128), interpolation=cv2.INTER_CUBIC)
     larger = cv2.resize(picture, (128, 256), interpolation=cv2.INTER_CUBIC)
     assert sharpness(larger) == pytest.approx(sharpness(picture), rel=0.2)
+
+
+def test_what_a_crop_is_refused_for() -> None:
+    sharp = np.ascontiguousarray(TEXTURE[:100, :50])
+    here = box(100, 100, 150, 200)
+    assert fault(sharp, here, NO_OTHERS, FRAME) is None
+    assert fault(sharp, box(0, 100, 50, 200), NO_OTHERS, FRAME) is None  # one border is everyday life
+    assert fault(sharp, box(0, 380, 50, 480), NO_OTHERS, FRAME) == "cut off"
+    assert fault(sharp, here, box(105, 100, 160, 220)[None], FRAME) == "covered"
+    assert fault(np.full((100, 50, 3), 127, np.uint8), here, NO_OTHERS, FRAME) == "blurred"

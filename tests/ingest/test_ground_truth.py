@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ingest.ground_truth import NOBODY, GroundTruthError, Judge, TrueBoxes, iou, load_ground_truth, match_boxes
+from ingest.tracklet_linking import Linked
 
 HEADER = "frame,person_id,x1,y1,x2,y2,visibility\n"
 
@@ -93,16 +94,25 @@ def test_a_detection_goes_to_the_one_who_counts() -> None:
 def test_identity_is_that_of_most_boxes() -> None:
     truth = {i: TrueBoxes(np.asarray([5, 9]), boxes((0, 0), (100, 0)), np.asarray([True, False])) for i in range(10)}
     it = Judge(truth, "sha")
+
+    def see(frame: int, tracklet: int, where: tuple[int, int], *, clear: bool = True) -> None:
+        it.tracked(frame, [Linked(tracklet, 0, clear)], boxes(where))
+
     for i in range(10):
-        where = (0, 0) if i < 3 else (100, 0) if i < 8 else (300, 0)
-        it.tracked(i, [1], boxes(where))
-    assert it.identity(1) == {"person_id": 9, "purity": 0.5, "boxes": 10}
-    it.tracked(0, [2], boxes((300, 0)))
-    it.tracked(1, [2], boxes((0, 0)))
-    assert it.identity(2)["person_id"] == 5  # of equal votes the person's
-    it.tracked(2, [2], boxes((300, 0)))
-    assert it.identity(2)["person_id"] == NOBODY
-    assert it.identity(3) == {"person_id": NOBODY, "purity": 0.0, "boxes": 0}
+        see(i, 1, (0, 0) if i < 3 else (100, 0) if i < 8 else (300, 0))
+    assert it.identity(1, clear=True) == {"person_id": 9, "purity": 0.5, "boxes": 10}
+    see(0, 2, (300, 0))
+    see(1, 2, (0, 0))
+    assert it.identity(2, clear=True)["person_id"] == 5  # of equal votes the person's
+    see(2, 2, (300, 0))
+    assert it.identity(2, clear=True)["person_id"] == NOBODY
+    assert it.identity(3, clear=True) == {"person_id": NOBODY, "purity": 0.0, "boxes": 0}
+    for i in range(6):
+        see(i, 4, (0, 0) if i < 2 else (100, 0), clear=i < 2)
+    assert it.identity(4, clear=True) == {"person_id": 5, "purity": 1.0, "boxes": 2}
+    assert it.identity(4, clear=False) == {"person_id": 9, "purity": 4 / 6, "boxes": 6}
+    it.forget(4)
+    assert it.identity(4, clear=False)["boxes"] == 0
 
 
 def test_file(tmp_path: Path) -> None:

@@ -133,6 +133,31 @@ def test_a_mask_hides_people_before_anything_is_stored(two_walks: Path, tmp_path
     assert all(row["y2"] <= HEIGHT / 2 for row in open_shard(tmp_path / "s").crops().to_pylist())
 
 
+def test_who_stands_in_an_ignored_zone_is_not_looked_at(two_walks: Path, tmp_path: Path) -> None:
+    lower = [[0, 0.6], [1, 0.6], [1, 1], [0, 1]]
+    camera = Camera.model_validate({"id": "cam1", "videos": ["x"], "ignore": [lower]})
+    summary = ingest_recording(make_job(two_walks, tmp_path / "s", camera=camera), detector=BlueDetector())
+    assert summary["counts"]["tracklets"] == 1
+    assert summary["rejected"]["detections"] == {"in an ignored zone": 30}
+    assert make_job(two_walks, tmp_path, camera=camera).shard_id != make_job(two_walks, tmp_path).shard_id
+
+
+def test_crops_that_show_nothing_are_refused_and_counted(tmp_path: Path) -> None:
+    """A wall of one colour that "walks", and someone cut off by two borders."""
+
+    def plain(t: float) -> np.ndarray:
+        frame = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
+        frame[60:140, 20 + round(40 * t) : 60 + round(40 * t)] = (255, 0, 0)
+        frame[180:, WIDTH - 40 - round(20 * t) :] = (255, 0, 0)
+        return frame
+
+    path = write_video(tmp_path / "v.mp4", 3.0, picture=plain)
+    summary = ingest_recording(make_job(path, tmp_path / "s"), detector=BlueDetector())
+    assert summary["rejected"]["crops"] == {"blurred": 30, "cut off": 30}
+    assert summary["rejected"]["tracklets"] == {"no usable picture": 2}
+    assert summary["counts"]["tracklets"] == 0
+
+
 def test_what_was_erased_stays_away(two_walks: Path, tmp_path: Path) -> None:
     gone = Erasure(sha256_file(two_walks), 0.0, 100.0, (0, 120, WIDTH, HEIGHT))
     summary = ingest_recording(make_job(two_walks, tmp_path / "s", erasures=(gone,)), detector=BlueDetector())
@@ -283,14 +308,14 @@ def test_a_track_that_comes_back_after_its_tracklet_was_closed_is_a_new_tracklet
 
     def picture(t: float) -> NDArray[np.uint8]:
         now = at(round(t * FPS))
-        return draw(now, [] if 14 <= now < 16.2 else [Walker(speed=1.0)])
+        return draw(now, [] if 14 <= now < 18.2 else [Walker(speed=1.0)])
 
     path = write_video(tmp_path / "v.mp4", 12.0, picture=picture, clock=at)
     summary = ingest_recording(make_job(path, tmp_path / "s"), detector=BlueDetector())
     rows = open_shard(tmp_path / "s").tracklets().to_pylist()
     assert len({row["tracklet_id"] for row in rows}) == len(rows) == summary["counts"]["tracklets"] == 2
     assert rows[0]["end_pts_s"] < 14.1
-    assert rows[1]["start_pts_s"] > 16
+    assert rows[1]["start_pts_s"] > 18
 
 
 def seen_at(job: RecordingJob) -> list[tuple[float, float]]:

@@ -76,7 +76,7 @@ def test_poor_crops_go_but_enough_stay() -> None:
 @given(st.integers(1, 5000))
 @settings(max_examples=20, deadline=None)
 def test_path_is_bounded_and_reaches_from_end_to_end(length: int) -> None:
-    tracklet = OpenTracklet(3, 0.1)
+    tracklet = OpenTracklet(3, 0.1, 5)
     for i in range(length):
         tracklet.add(sighting(i / 10))
     done = tracklet.finish(8)
@@ -93,4 +93,22 @@ def test_path_is_bounded_and_reaches_from_end_to_end(length: int) -> None:
 
 def test_an_empty_tracklet_is_none() -> None:
     with pytest.raises(ValueError, match="sighting"):
-        OpenTracklet(1, 0.1).finish(8)
+        OpenTracklet(1, 0.1, 5).finish(8)
+
+
+def test_unclear_sightings_count_only_where_clear_ones_are_few() -> None:
+    for clear_ones, expected in ((6, 6), (5, 5), (4, 24), (0, 20)):
+        open_ = OpenTracklet(1, 0.1, 5)
+        for n in range(20 + clear_ones):
+            clear = n % 2 == 1 and n // 2 < clear_ones
+            seen = sighting(n / 10)
+            open_.add(seen, clear=clear)
+            open_.offer_crop(seen, 0.5, lambda: b"jpeg", clear=clear)
+        finished = open_.finish(8)
+        assert (finished.detections, finished.clear) == (expected, clear_ones >= 5)
+        times = [point.pts_s for point in finished.path]
+        assert times == sorted(set(times))
+        assert (finished.first.pts_s, finished.last.pts_s) == (times[0], times[-1])
+        assert 0 < len(finished.crops) <= 8
+        if finished.clear:
+            assert all(round(crop.sighting.pts_s * 10) % 2 == 1 for crop in finished.crops)

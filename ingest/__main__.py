@@ -16,7 +16,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from ingest.pipeline import IngestResult, Refusal, ingest_site
+from ingest.set_aside import SetAside
 from ingest.site import load_site
+from ingest.workspace import Workspace
 
 app = typer.Typer(
     help="Turn a site's recordings (or crops cut out elsewhere) into tracklets and person crops.",
@@ -38,21 +40,33 @@ def run(
     refused or are still being written.
     """
     console = Console(stderr=True)
-    try:
-        with _Bar.shown(console) as bar:
-            result = ingest_site(load_site(site), workers=workers, view=bar)
-    except (ValueError, OSError) as error:
-        console.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        console.print("stopped; run the same command again to go on", highlight=False)
-        raise typer.Exit(130) from None
+    with _errors(console), _Bar.shown(console) as bar:
+        result = ingest_site(load_site(site), workers=workers, view=bar)
     _report(console, result)
     if json_:
         json.dump(result.status, sys.stdout, indent=1, sort_keys=True)
         sys.stdout.write("\n")
     if result.refusals or result.waiting:
         raise typer.Exit(3 if result.status["counts"]["videos"] or result.waiting else 1)
+
+
+@app.command()
+def retry(
+    site: Annotated[str, typer.Argument(help="Name of a site, or the folder that holds its site.yaml.")],
+    camera: Annotated[str | None, typer.Option(help="Only this camera's recordings.")] = None,
+) -> None:
+    """Give recordings that were set aside another chance; the next run takes them."""
+    console = Console(stderr=True)
+    with _errors(console):
+        config = load_site(site)
+        if camera is not None:
+            config.camera(camera)
+        workspace = Workspace(config)
+        with workspace.lock():
+            again = SetAside(workspace).forget(camera)
+    for failure in again:
+        _say(console, f"{failure.camera}: {failure.path}: failed {failure.tries} times, last: {failure.error}")
+    _say(console, f"recordings that get another chance: {len(again)}; now run: python -m ingest run {site}")
 
 
 @app.command("import")
@@ -68,21 +82,14 @@ def import_(
     from ingest.crop_import import import_crops
 
     console = Console(stderr=True)
-    try:
-        with _Bar.shown(console) as bar:
+    with _errors(console), _Bar.shown(console) as bar:
 
-            def step(done: int, total: int) -> None:
-                if done == 1:
-                    bar.begin("importing crops", total)
-                bar.advance_to(done)
+        def step(done: int, total: int) -> None:
+            if done == 1:
+                bar.begin("importing crops", total)
+            bar.advance_to(done)
 
-            imported = import_crops(site, folder, layout, step)
-    except (ValueError, OSError) as error:
-        console.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        console.print("stopped; run the same command again to go on", highlight=False)
-        raise typer.Exit(130) from None
+        imported = import_crops(site, folder, layout, step)
     table = Table(box=None, pad_edge=False)
     table.add_column("camera")
     for name in ("tracklets", "crops", "skipped"):
@@ -106,6 +113,19 @@ def import_(
         }
         json.dump({"schema": 1, "cameras": cameras}, sys.stdout, indent=1, sort_keys=True)
         sys.stdout.write("\n")
+
+
+@contextmanager
+def _errors(console: Console) -> Iterator[None]:
+    """What goes wrong, as one readable line and an exit status."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        console.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        console.print("stopped; run the same command again to go on", highlight=False)
+        raise typer.Exit(130) from None
 
 
 class _Bar:

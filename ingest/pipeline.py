@@ -23,6 +23,7 @@ from ingest.detection import DetectorError, make_detector
 from ingest.erasures import Erasure, add_erasures, load_erasures
 from ingest.growing import grown_from, still_written
 from ingest.recording import RecordingJob, ground_truth_hash, ingest_recording
+from ingest.set_aside import TRIES, Failure, SetAside
 from ingest.shards import TEMPORARY_PREFIX, Shard, left_out_shards, list_shards, newest_shards, superseded_shards
 from ingest.site import Camera, Recording, SiteConfig, SiteError, camera_videos
 from ingest.video import StillWritten, VideoError, probe
@@ -135,6 +136,7 @@ class _Run:
         self.began = time.monotonic()
         self.refusals: list[Refusal] = []
         self.waiting: list[Refusal] = []
+        self.set_aside = SetAside(workspace)
         self.new = 0
         # `seconds` in the status is what the work took, not how long it took to see that there is none.
         self.working = False
@@ -244,6 +246,13 @@ class _Run:
             shard = existing.get((camera.id, sha256))
             if shard is not None and shard.shard_id == job.shard_id:
                 continue
+            failure = self.set_aside.failure(camera.id, job.shard_id)
+            if failure is not None and failure.tries >= TRIES:
+                again = f"'python -m ingest retry {self.site.name}' tries again"
+                self._refuse(
+                    camera, str(recording.path), f"set aside after {failure.tries} tries: {failure.error}; {again}"
+                )
+                continue
             try:
                 info = probe(recording.path)
             except VideoError as error:
@@ -344,7 +353,7 @@ class _Run:
         lengths = [job.duration_s or 60.0 for job in jobs]
         done = [0.0] * len(jobs)
         self.view.begin(f"ingesting {len(jobs)} recording{'s' if len(jobs) > 1 else ''}", sum(lengths))
-        events = run_jobs(ingest_recording, jobs, workers=workers, threads=max(1, cores // workers))
+        events = run_jobs(ingest_recording, jobs, workers=workers, threads=max(1, cores // workers), tries=TRIES)
         with contextlib.closing(events):  # whatever ends this loop also ends the workers
             for event in events:
                 job = jobs[event.job]
@@ -366,6 +375,7 @@ class _Run:
         if event.kind == StillWritten.__name__:
             self._wait(job.camera, job.path)
             return
+        self.set_aside.failed(job.shard_id, Failure(job.camera.id, str(job.path), event.error, event.tries))
         self._refuse(job.camera, str(job.path), event.error)
 
     def _publish(self, job: RecordingJob) -> None:
@@ -380,6 +390,7 @@ class _Run:
             self._refuse(job.camera, str(job.path), f"its shard cannot be written: {error}")
             return
         self.new += 1
+        self.set_aside.forget(job.camera.id, job.shard_id)
         _remove_superseded(self.workspace)
         self.write_status("running")
 

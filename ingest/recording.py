@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass
@@ -60,7 +61,7 @@ class RecordingJob:
         ground_truth: CSV, or None.
         ground_truth_sha256: its content hash, or None.
         duration_s: as stated by the container, or None.
-        folder: to write into; must not exist.
+        folder: to write into; what lies there is removed.
         generation: of the shard.
         replaces: content hashes of earlier, shorter states of the recording, whose shards this one takes the place of.
     """
@@ -206,6 +207,8 @@ class _Work:
     ) -> None:
         self.job, self.reader, self.detector, self.judge, self.progress = job, reader, detector, judge, progress
         self.start = job.began(reader.info)
+        # Whoever tried before and died has left it unfinished.
+        shutil.rmtree(job.folder, ignore_errors=True)
         self.writer = ShardWriter(job.folder, job.camera.id, job.video_id, self.start)
         self.fps = min(job.detector.fps, reader.info.fps)
         self.tracker = Tracker(self.fps, job.min_score)

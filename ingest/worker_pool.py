@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,11 +44,13 @@ class Done(Generic[Result]):
 
 @dataclass(frozen=True)
 class Failed:
-    """Job number `job` cannot be done, and why. `kind` is the name of the exception's class, or "killed"."""
+    """Job number `job` cannot be done, and why. `kind` is the name of the exception's class, or "killed" when the
+    process working on it died, `tries` times."""
 
     job: int
     error: str
     kind: str
+    tries: int = 1
 
 
 @dataclass
@@ -58,7 +61,7 @@ class _Worker:
 
 
 def run_jobs(
-    work: Work[Job, Result], jobs: Sequence[Job], *, workers: int, threads: int
+    work: Work[Job, Result], jobs: Sequence[Job], *, workers: int, threads: int, tries: int = 1
 ) -> Generator[Progress | Done[Result] | Failed]:
     """Run `work` on every job in separate processes.
 
@@ -67,12 +70,14 @@ def run_jobs(
         jobs: must be picklable.
         workers: processes at a time.
         threads: that each may use for arithmetic.
+        tries: how often a job is begun anew when the process working on it dies; one that fails with an error is not.
 
     Yields:
         What happens, as it happens; exactly one `Done` or `Failed` per job. Closing the iterator ends all workers.
     """
     waiting = list(range(len(jobs)))[::-1]
     crew: list[_Worker] = []
+    deaths: Counter[int] = Counter()
     try:
         while waiting or any(worker.job is not None for worker in crew):
             while waiting and len(crew) < workers and len(crew) < len(waiting) + _busy(crew):
@@ -98,8 +103,15 @@ def run_jobs(
                         continue
                     crew.remove(worker)
                     _dismiss(worker)
-                    if worker.job is not None:
-                        yield Failed(worker.job, _how_it_ended(worker.process.exitcode), "killed")
+                    if worker.job is None:
+                        continue
+                    deaths[worker.job] += 1
+                    if deaths[worker.job] < tries:
+                        waiting.insert(0, worker.job)  # after all others: it may take its worker along again
+                        yield Progress(worker.job, 0.0)
+                    else:
+                        how = _how_it_ended(worker.process.exitcode)
+                        yield Failed(worker.job, how, "killed", deaths[worker.job])
                     continue
                 job = worker.job
                 if job is None:

@@ -360,25 +360,58 @@ def test_killed_at_any_moment_the_same_command_ends_the_same(reference: Path, re
     assert content_of(tmp_path) == content_of(reference)
 
 
-def test_a_killed_worker_costs_its_recording_only(reference: Path, tmp_path: Path) -> None:
-    shutil.copy2(reference / "site.yaml", tmp_path / "site.yaml")
-    process = start(tmp_path, "--workers", "1", "--json")
-    while not unfinished(tmp_path):
-        assert process.poll() is None
-        time.sleep(0.002)
-    camera = unfinished(tmp_path)[0].parent.name
+def kill_workers(process: subprocess.Popen[str]) -> int:
+    """Kill the processes that work for it; how many there were."""
+    killed = 0
     with open(f"/proc/{process.pid}/task/{process.pid}/children") as file:
         children = [int(child) for child in file.read().split()]
     for child in children:
         with open(f"/proc/{child}/cmdline") as file:
             if "spawn_main" in file.read():
                 os.kill(child, signal.SIGKILL)
-    out, _ = process.communicate(timeout=300)
-    assert process.returncode == 3
-    status = json.loads(out)
-    assert [failure["camera"] for failure in status["failures"]] == [camera]
-    assert "was killed" in status["failures"][0]["error"]
-    assert status["counts"]["videos"] == 2
+                killed += 1
+    return killed
+
+
+def test_what_a_killed_worker_had_in_hand_is_tried_again(reference: Path, tmp_path: Path) -> None:
+    shutil.copy2(reference / "site.yaml", tmp_path / "site.yaml")
+    process = start(tmp_path, "--workers", "1", "--json")
+    while not unfinished(tmp_path):
+        assert process.poll() is None
+        time.sleep(0.002)
+    assert kill_workers(process) == 1
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert json.loads(out)["failures"] == []
+    assert content_of(tmp_path) == content_of(reference)
+
+
+def test_a_recording_that_kills_its_workers_is_set_aside_until_told_otherwise(reference: Path, tmp_path: Path) -> None:
+    shutil.copy2(reference / "site.yaml", tmp_path / "site.yaml")
+    process = start(tmp_path, "--workers", "1", "--json")
+    deaths: list[str] = []
+    while process.poll() is None:
+        working = [folder for folder in unfinished(tmp_path) if folder.parent.name == "cam2"]
+        if working and kill_workers(process):
+            deaths.append("cam2")
+            shutil.rmtree(working[0], ignore_errors=True)  # so that the next try is seen
+        time.sleep(0.002)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 3, err
+    assert len(deaths) == 3
+    (failure,) = json.loads(out)["failures"]
+    assert failure["camera"] == "cam2" and "was killed" in failure["error"]
+    assert json.loads(out)["counts"]["videos"] == 2
+
+    code, out, err = run(tmp_path, "--json")
+    assert code == 3
+    assert "set aside after 3 tries" in err and "ingest retry" in err
+    assert json.loads(out)["new"] == 0
+
+    again = subprocess.run(
+        [sys.executable, "-m", "ingest", "retry", str(tmp_path)], capture_output=True, text=True, env=ENVIRONMENT
+    )
+    assert again.returncode == 0 and "another chance: 1" in again.stderr
     assert run(tmp_path)[0] == 0
     assert content_of(tmp_path) == content_of(reference)
 

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
+from zoneinfo import ZoneInfo
 
 import typer
 from rich.console import Console
@@ -19,6 +20,9 @@ from ingest.pipeline import IngestResult, Refusal, ingest_site
 from ingest.set_aside import SetAside
 from ingest.site import load_site
 from ingest.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ingest.site_status import SiteStatus
 
 app = typer.Typer(
     help="Turn a site's recordings (or crops cut out elsewhere) into tracklets and person crops.",
@@ -48,6 +52,28 @@ def run(
         sys.stdout.write("\n")
     if result.refusals or result.waiting:
         raise typer.Exit(3 if result.status["counts"]["videos"] or result.waiting else 1)
+
+
+@app.command()
+def status(
+    site: Annotated[str, typer.Argument(help="Name of a site, or the folder that holds its site.yaml.")],
+    page: Annotated[bool, typer.Option("--page", help="Also write a page with crops of every camera.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print it as JSON on standard output.")] = False,
+) -> None:
+    """How a site stands: hours, gaps, tracklets, rejects, failures and what is still to come, for every camera."""
+    from ingest.site_status import site_status, write_page
+
+    console = Console(stderr=True)
+    with _errors(console):
+        config = load_site(site)
+        found = site_status(config)
+        written = write_page(config, found) if page else None
+    _show_status(console, found)
+    if written is not None:
+        _say(console, f"page: {written}")
+    if json_:
+        json.dump(found.as_json(), sys.stdout, indent=1, sort_keys=True)
+        sys.stdout.write("\n")
 
 
 @app.command()
@@ -147,6 +173,38 @@ class _Bar:
 
     def advance_to(self, done: float) -> None:
         self._progress.update(self._task, completed=done)
+
+
+def _show_status(console: Console, found: SiteStatus) -> None:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("camera")
+    for name in ("recordings", "hours", "gaps", "tracklets", "crops", "rejected", "failed", "queue"):
+        table.add_column(name, justify="right")
+    for camera in found.cameras:
+        table.add_row(
+            camera.camera,
+            str(camera.recordings),
+            f"{camera.hours:.2f}",
+            str(len(camera.gaps)),
+            str(camera.tracklets),
+            str(camera.crops),
+            str(sum(camera.rejected.get("tracklets", {}).values())),
+            str(len(camera.failures)),
+            str(camera.queue),
+        )
+    console.print(table)
+    whole = found.whole
+    if whole is not None:
+        zone = ZoneInfo(found.timezone)
+        begin, end = (moment.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S") for moment in whole)
+        _say(console, f"recorded: {begin} to {end}, {found.timezone}")
+        longest = max(len(camera.camera) for camera in found.cameras)
+        for camera in found.cameras:
+            shares = "".join(" ░▒▓█"[-(-round(share * 100) // 25)] for share in found.timeline(camera))
+            _say(console, f"{camera.camera:<{longest}} |{shares}|")
+    for camera in found.cameras:
+        for failure in camera.failures:
+            _say(console, f"failed: {camera.camera}: {failure.path}: {failure.error}", style="red")
 
 
 def _together(remarks: list[Refusal]) -> dict[tuple[str, str], str]:

@@ -51,9 +51,9 @@ class SetAside:
         """What is known of a recording, None when it never failed."""
         return self._failures.get(f"{camera}/{shard_id}")
 
-    def given_up(self) -> list[Failure]:
-        """Those that are not tried again."""
-        return [failure for failure in self._failures.values() if failure.tries >= TRIES]
+    def of(self, camera: str) -> list[Failure]:
+        """What failed at a camera."""
+        return [failure for failure in self._failures.values() if failure.camera == camera]
 
     def failed(self, shard_id: str, failure: Failure) -> None:
         """Note another failure; `failure.tries` are added to those before."""

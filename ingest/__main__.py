@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from zoneinfo import ZoneInfo
@@ -74,6 +76,91 @@ def status(
     if json_:
         json.dump(found.as_json(), sys.stdout, indent=1, sort_keys=True)
         sys.stdout.write("\n")
+
+
+@app.command()
+def watch(
+    site: Annotated[str, typer.Argument(help="Name of a site, or the folder that holds its site.yaml.")],
+    every: Annotated[float, typer.Option(min=1.0, help="Seconds between looks.")] = 30.0,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes at a time; default: one per core.")] = None,
+) -> None:
+    """Ingest what recorders write into a site's folders, as it comes, until Ctrl-C. site.yaml is read anew every time.
+
+    A recording is taken when nobody writes to it any more. What goes wrong is said once, and does not end the watch.
+    """
+    console = Console(stderr=True)
+    _say(console, f"watching {site}, every {every:g} s; Ctrl-C ends it")
+    said: set[str] = set()
+    try:
+        while True:
+            try:
+                with _Bar.shown(console) as bar:
+                    result = ingest_site(load_site(site), workers=workers, view=bar)
+            except (ValueError, OSError) as error:
+                news = [f"error: {error}"]
+            else:
+                news = [f"refused: {refusal.camera}: {refusal.error}" for refusal in result.refusals]
+                if result.new:
+                    now = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S")
+                    _say(console, f"{now}: recordings ingested: {result.new}, in {result.seconds:.0f} s")
+            for text in news:
+                if text not in said:
+                    _say(console, text, style="red")
+            said = set(news)
+            time.sleep(every)
+    except KeyboardInterrupt:
+        _say(console, "stopped; what was being ingested is taken up again by the next run")
+
+
+@app.command()
+def forget(
+    site: Annotated[str, typer.Argument(help="Name of a site, or the folder that holds its site.yaml.")],
+    camera: Annotated[str | None, typer.Option(help="What this camera saw.")] = None,
+    before: Annotated[str | None, typer.Option(help="Before this moment, as 2026-03-01T08:00:00+01:00.")] = None,
+    expired: Annotated[bool, typer.Option("--expired", help="What is older than site.yaml's retention_days.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it. Without this, only what would go is said.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print the tracklets as JSON on standard output.")] = False,
+) -> None:
+    """Erase what was seen before a moment: crops and tracklets, for good; no later ingest brings them back.
+
+    The recordings themselves are not touched. The gallery drops what is gone when it is indexed next:
+    python -m gallery_service index SITE
+    """
+    from ingest.forgetting import expiry
+    from ingest.forgetting import forget as forget_sightings
+
+    console = Console(stderr=True)
+    if expired == (camera is not None and before is not None) or (camera is None) != (before is None):
+        raise typer.BadParameter("give either --camera and --before, or --expired")
+    with _errors(console):
+        config = load_site(site)
+        if expired:
+            moments = expiry(config, datetime.now(UTC))
+            if not moments:
+                raise ValueError(f"{config.file}: neither the site nor a camera has 'retention_days'")
+        else:
+            assert camera is not None and before is not None
+            moments = {config.camera(camera).id: _moment(before)}
+        found = forget_sightings(config, moments, really=yes)
+    done = "forgotten" if yes else "would be forgotten (say --yes to do it)"
+    _say(console, f"{len(found.tracklets)} tracklets with {found.crops} crops {done}")
+    for name in found.untimed:
+        _say(console, f"stays, because nobody knows when it was recorded: {name}")
+    if yes and found.tracklets:
+        _say(console, f"now run: python -m gallery_service index {site}")
+    if json_:
+        json.dump({"schema": 1, "forgotten": yes, **vars(found)}, sys.stdout, indent=1, sort_keys=True)
+        sys.stdout.write("\n")
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise ValueError(f"--before '{text}': write a moment with its offset, such as 2026-03-01T08:00:00+01:00")
+    return moment
 
 
 @app.command()

@@ -24,7 +24,15 @@ from ingest.erasures import Erasure, add_erasures, load_erasures
 from ingest.growing import grown_from, still_written
 from ingest.recording import RecordingJob, ground_truth_hash, ingest_recording
 from ingest.set_aside import TRIES, Failure, SetAside
-from ingest.shards import TEMPORARY_PREFIX, Shard, left_out_shards, list_shards, newest_shards, superseded_shards
+from ingest.shards import (
+    TEMPORARY_PREFIX,
+    Shard,
+    left_out_shards,
+    list_shards,
+    newest_shards,
+    remove_leftovers,
+    remove_superseded,
+)
 from ingest.site import Camera, Recording, SiteConfig, SiteError, camera_videos
 from ingest.video import StillWritten, VideoError, probe
 from ingest.worker_pool import Done, Failed, Progress, run_jobs
@@ -125,7 +133,7 @@ def ingest_site(site: SiteConfig, *, workers: int | None = None, view: ProgressV
         try:
             return run.run(workers)
         except BaseException as error:
-            _clean(workspace)
+            remove_leftovers(workspace)
             run.write_status("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
             raise
 
@@ -145,7 +153,7 @@ class _Run:
         self.stopped_before = before.get("state") in ("running", "interrupted", "failed")
 
     def run(self, workers: int | None) -> IngestResult:
-        _clean(self.workspace)
+        remove_leftovers(self.workspace)
         jobs = self._new_jobs()
         if jobs:
             self.working = True
@@ -391,24 +399,8 @@ class _Run:
             return
         self.new += 1
         self.set_aside.forget(job.camera.id, job.shard_id)
-        _remove_superseded(self.workspace)
+        remove_superseded(self.workspace)
         self.write_status("running")
-
-
-def _clean(workspace: Workspace) -> None:
-    """Remove what a run that was stopped has left: unfinished folders, and shards that were about to be removed."""
-    if workspace.shards.is_dir():
-        for leftover in workspace.shards.glob(f"*/{TEMPORARY_PREFIX}*"):
-            shutil.rmtree(leftover)
-    _remove_superseded(workspace)
-
-
-def _remove_superseded(workspace: Workspace) -> None:
-    for shard in superseded_shards(workspace):
-        # Renamed first: a folder that is half removed must not look like a shard.
-        doomed = shard.path.with_name(f"{TEMPORARY_PREFIX}{shard.shard_id}")
-        shard.path.rename(doomed)
-        shutil.rmtree(doomed)
 
 
 def _of(erasures: list[Erasure], video_sha256: str) -> list[Erasure]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Generator
@@ -28,6 +26,7 @@ from ingest.ground_truth import Judge, load_ground_truth
 from ingest.mask import black_out, stands_in
 from ingest.recording_time import RecordingStart, resolve_start
 from ingest.shard_writer import ShardWriter
+from ingest.shards import shard_id
 from ingest.tracking import LOST_AFTER_S, MATCH_COST, Tracker
 from ingest.tracklet_linking import MEND_WITHIN_S, Linked, TrackletLinker
 from ingest.tracklets import BINS, ENOUGH_CROPS, PATH_POINTS, OpenTracklet, Sighting, Tracklet
@@ -102,8 +101,7 @@ class RecordingJob:
     @property
     def shard_id(self) -> str:
         """Content and settings: the same id, the same crops."""
-        text = json.dumps(self.settings(), sort_keys=True)
-        return f"{self.video_id}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        return shard_id(self.video_id, self.settings())
 
     def settings(self) -> dict[str, Any]:
         """Everything besides the recording's content that changes what is in its shard."""

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ingest.recording_time import RecordingStart
-from ingest.shards import CROPS, MANIFEST, MANIFEST_SCHEMA, SCHEMA, SUMMARY, TRACKLETS, TRACKLETS_SCHEMA
+from ingest.shards import CROPS, MANIFEST, MANIFEST_SCHEMA, SCHEMA, SUMMARY, TRACKLETS, TRACKLETS_SCHEMA, Shard
 from ingest.tracklets import Tracklet
 from models.atomic import write_json
 
@@ -70,7 +70,7 @@ class ShardWriter:
             }
         )
         for number, crop in enumerate(tracklet.crops):
-            offset = self._append(f"{tracklet.number:06d}/{number:02d}.jpg", crop.jpeg)
+            offset = _append(self._tar, f"{tracklet.number:06d}/{number:02d}.jpg", crop.jpeg)
             self._crops.append(
                 {
                     "crop_id": f"{tracklet_id}/{number:02d}",
@@ -91,18 +91,7 @@ class ShardWriter:
         """Write the tables and the summary. The folder is complete then, though not yet flushed to disk."""
         self._tar.close()
         tracklets = sorted(self._tracklets, key=lambda row: row["tracklet_id"])
-        pq.write_table(pa.Table.from_pylist(self._crops, MANIFEST_SCHEMA), self._folder / MANIFEST)
-        pq.write_table(pa.Table.from_pylist(tracklets, TRACKLETS_SCHEMA), self._folder / TRACKLETS)
-        write_json(self._folder / SUMMARY, {"schema": SCHEMA, **summary})
-
-    def _append(self, name: str, data: bytes) -> int:
-        entry = tarfile.TarInfo(name)
-        entry.size = len(data)
-        entry.mode = 0o644
-        header = self._tar.offset
-        self._tar.addfile(entry, io.BytesIO(data))
-        # A short name and no extensions make the header exactly one block.
-        return header + tarfile.BLOCKSIZE
+        _finish(self._folder, self._crops, tracklets, summary)
 
     def _moment(self, pts_s: float) -> int | None:
         if self._start.utc is None:
@@ -110,6 +99,50 @@ class ShardWriter:
         # Whole microseconds since 1970 without a float in between, which would round them.
         seconds, micro = int(self._start.utc.timestamp() // 1), self._start.utc.microsecond
         return seconds * 1_000_000 + micro + round(pts_s * 1_000_000)
+
+
+def copy_without(shard: Shard, gone: set[str], folder: Path, summary: dict[str, Any]) -> None:
+    """Write a shard's files anew, without some tracklets and their crops.
+
+    Args:
+        shard: to copy.
+        gone: tracklet ids to leave out.
+        folder: is created; must not exist.
+        summary: of the copy; its counts of tracklets and crops, and what ground truth says of tracklets, are put right.
+    """
+    folder.mkdir(parents=True)
+    crops, tracklets = (
+        [row for row in table.to_pylist() if row["tracklet_id"] not in gone]
+        for table in (shard.crops(), shard.tracklets())
+    )
+    with tarfile.open(folder / CROPS, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for row in crops:
+            _, _, number, picture = row["crop_id"].split("/")
+            row["offset"] = _append(tar, f"{number}/{picture}.jpg", shard.read_jpeg(row["offset"], row["length"]))
+    counts = {**summary["counts"], "tracklets": len(tracklets), "crops": len(crops)}
+    truth = summary.get("ground_truth")
+    if truth is not None:
+        truth = {**truth, "tracklets": {name: who for name, who in truth["tracklets"].items() if name not in gone}}
+    _finish(folder, crops, tracklets, {**summary, "counts": counts, "ground_truth": truth})
+
+
+def _finish(
+    folder: Path, crops: list[dict[str, Any]], tracklets: list[dict[str, Any]], summary: dict[str, Any]
+) -> None:
+    pq.write_table(pa.Table.from_pylist(crops, MANIFEST_SCHEMA), folder / MANIFEST)
+    pq.write_table(pa.Table.from_pylist(tracklets, TRACKLETS_SCHEMA), folder / TRACKLETS)
+    write_json(folder / SUMMARY, {"schema": SCHEMA, **summary})
+
+
+def _append(tar: tarfile.TarFile, name: str, data: bytes) -> int:
+    """Add a file; where its data begin."""
+    entry = tarfile.TarInfo(name)
+    entry.size = len(data)
+    entry.mode = 0o644
+    header = tar.offset
+    tar.addfile(entry, io.BytesIO(data))
+    # A short name and no extensions make the header exactly one block.
+    return header + tarfile.BLOCKSIZE
 
 
 def _corners(box: NDArray[np.float32]) -> dict[str, float]:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -200,6 +201,29 @@ def superseded_shards(workspace: Workspace) -> list[Shard]:
     """Shards of which a newer generation is in place."""
     valid = {shard.path for shard in newest_shards(workspace)}
     return [shard for shard in _all_shards(workspace, None) if shard.path not in valid]
+
+
+def remove_leftovers(workspace: Workspace) -> None:
+    """Remove what a command that was stopped has left: unfinished folders, and superseded shards. Holds the lock."""
+    if workspace.shards.is_dir():
+        for leftover in workspace.shards.glob(f"*/{TEMPORARY_PREFIX}*"):
+            shutil.rmtree(leftover)
+    remove_superseded(workspace)
+
+
+def remove_superseded(workspace: Workspace) -> None:
+    """Remove shards of which a newer generation is in place. Holds the lock."""
+    for shard in superseded_shards(workspace):
+        # Renamed first: a folder that is half removed must not look like a shard.
+        doomed = shard.path.with_name(f"{TEMPORARY_PREFIX}{shard.shard_id}")
+        shard.path.rename(doomed)
+        shutil.rmtree(doomed)
+
+
+def shard_id(video_id: str, settings: dict[str, Any]) -> str:
+    """Content and settings: the same id, the same crops. Settings as in summary.json."""
+    text = json.dumps(settings, sort_keys=True)
+    return f"{video_id}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def left_out_shards(workspace: Workspace) -> list[tuple[Shard, str]]:

@@ -157,6 +157,8 @@ class Camera(_Strict):
         mask: polygons, in fractions of the frame, blacked out before detection and before anything is stored.
         ignore: polygons, in fractions of the frame; who stands in one (the middle of the box's lower edge) is not
             looked at. For a road, a screen, a neighbour's ground; what nobody may see belongs into `mask`.
+        retention_days: after how many days what this camera saw is forgotten (`python -m ingest forget --expired`);
+            None: the site's.
         ground_truth: CSV of true boxes (frame, person_id, x1, y1, x2, y2, visibility), for judging only.
     """
 
@@ -165,6 +167,7 @@ class Camera(_Strict):
     time: CameraTime = Field(default_factory=lambda: CameraTime.model_validate({}))
     mask: list[Polygon] = Field(default_factory=list)
     ignore: list[Polygon] = Field(default_factory=list)
+    retention_days: int | None = Field(None, ge=1)
     ground_truth: str | None = None
     _folder: Path = PrivateAttr(default=Path())
 
@@ -242,7 +245,7 @@ class SiteConfig(_Strict):
         timezone: IANA name; file name times are read in it.
         cameras: at least one, ids unique.
         detector, training, clips: see there.
-        retention_days: after how many days the gallery forgets; None: never by itself.
+        retention_days: after how many days what was seen is forgotten; None: never. A camera may have its own.
     """
 
     schema_version: Literal[1] = Field(1, alias="schema")

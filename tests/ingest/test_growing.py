@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -15,7 +18,8 @@ from ingest.site import load_site
 from ingest.workspace import Workspace
 from models.atomic import sha256_file
 from tests.ingest.conftest import write_video
-from tests.ingest.test_pipeline import content_of, run, start, write_site
+from tests.ingest.test_pipeline import ENVIRONMENT, content_of, run, start, write_site
+from tests.ingest.test_worker_pool import ctrl_c_works
 
 
 def test_only_what_changes_is_still_written(tmp_path: Path) -> None:
@@ -112,3 +116,32 @@ def test_another_recording_under_the_same_name_is_another_recording(tmp_path: Pa
         code, _, err = run(folder)
         assert code == 0, err
     assert len(list_shards(Workspace(load_site(str(folder))))) == 2
+
+
+def test_watching_takes_recordings_as_they_come(tmp_path: Path) -> None:
+    folder = tmp_path / "site"
+    write_site(folder, [{"id": "cam1", "videos": ["in/*.mp4"]}])
+    (folder / "in").mkdir()
+    with (tmp_path / "said").open("w") as said:
+        watch = subprocess.Popen(
+            [sys.executable, "-m", "ingest", "watch", str(folder), "--every", "1"],
+            stderr=said,
+            env=ENVIRONMENT,
+            preexec_fn=ctrl_c_works,
+        )
+    workspace = Workspace(load_site(str(folder)))
+    try:
+        for number in (1, 2):
+            (folder / f"in/{number}.mp4").write_bytes(b"no video" * number)  # what cannot be read does not end it
+            write_video(folder / f"in/ok{number}.mp4", 1.0 + number, [])
+            deadline = time.monotonic() + 120
+            while len(list_shards(workspace)) < number:
+                assert watch.poll() is None
+                assert time.monotonic() < deadline, (tmp_path / "said").read_text()
+                time.sleep(0.2)
+    finally:
+        watch.send_signal(signal.SIGINT)
+        assert watch.wait(timeout=60) == 0
+    text = (tmp_path / "said").read_text()
+    assert "Traceback" not in text
+    assert text.count("1.mp4: not a video") == 1  # said once, not with every look

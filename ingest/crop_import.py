@@ -24,7 +24,7 @@ import yaml
 from numpy.typing import NDArray
 
 from ingest.crop_layouts import LaidOutCrop, read_layout
-from ingest.crop_quality import crop_quality
+from ingest.crop_quality import view
 from ingest.erasures import load_erasures
 from ingest.recording import JPEG_QUALITY, MAX_CROPS, MIN_CROP_PX
 from ingest.recording_time import RecordingStart
@@ -254,8 +254,8 @@ def _tracklet(number: int, pictures: list[Picture], after_s: float) -> tuple[Tra
         sighting = Sighting(position, pts_s, box, 1.0)
         open_.add(sighting)
         # No border: the picture says nothing about what it was cut out of.
-        quality = crop_quality(image, box + 10, 1.0, np.zeros((0, 4), np.float32), (width + 20, height + 20))
-        open_.offer_crop(sighting, quality, partial(bytes, jpeg))
+        seen = view(image, box + 10, np.zeros((0, 4), np.float32), (width + 20, height + 20))
+        open_.offer_crop(sighting, seen.quality(1.0), partial(bytes, jpeg))
     people = {crop.person for crop, _, _ in pictures}
     return open_.finish(MAX_CROPS), people.pop() if len(people) == 1 else None
 

@@ -12,6 +12,8 @@ alone  1 − the largest share of the box covered by another box: by all of it w
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -25,38 +27,45 @@ _LEAST_ALONE = 0.3
 _LEAST_SHARP = 0.02  # people 60 pixels tall in a real plaza have 0.056 and more
 
 
-def crop_quality(
-    crop: NDArray[np.uint8],
-    box: NDArray[np.float32],
-    score: float,
-    others: NDArray[np.float32],
-    frame_size: tuple[int, int],
-) -> float:
-    """Quality of one crop; see the formula at the top of this file.
+@dataclass(frozen=True)
+class View:
+    """How well one crop shows a person; the parts of the formula at the top of this file."""
+
+    size: float
+    sharp: float
+    whole: float
+    alone: float
+
+    def quality(self, score: float) -> float:
+        """`quality` of the formula, 0..1. score: the detector's, 0..1."""
+        return score * self.whole * self.alone * (self.size + self.sharp) / 2
+
+    @property
+    def fault(self) -> str | None:
+        """Why the crop is of no use at all, or None: "cut off" (by two borders of the frame or more), "covered" (mostly
+        by another box) or "blurred" (hardly any detail)."""
+        if self.whole < _FEWEST_WHOLE:
+            return "cut off"
+        if self.alone < _LEAST_ALONE:
+            return "covered"
+        if self.sharp < _LEAST_SHARP:
+            return "blurred"
+        return None
+
+
+def view(
+    crop: NDArray[np.uint8], box: NDArray[np.float32], others: NDArray[np.float32], frame_size: tuple[int, int]
+) -> View:
+    """Measure one crop.
 
     Args:
         crop: (h, w, 3) uint8 BGR, not empty.
         box: (4,), x1, y1, x2, y2 in pixels of the frame.
-        score: the detector's, 0..1.
         others: (n, 4), the other boxes of the same frame.
         frame_size: (width, height) of the frame in pixels.
     """
-    size = min(1.0, float(box[3] - box[1]) / _FULL_HEIGHT)
-    return score * whole(box, frame_size) * alone(box, others) * (max(0.0, size) + sharpness(crop)) / 2
-
-
-def fault(
-    crop: NDArray[np.uint8], box: NDArray[np.float32], others: NDArray[np.float32], frame_size: tuple[int, int]
-) -> str | None:
-    """Why a crop is of no use at all, or None: "cut off" (by two borders of the frame or more), "covered" (mostly by
-    another box) or "blurred" (hardly any detail). Arguments as of `crop_quality`."""
-    if whole(box, frame_size) < _FEWEST_WHOLE:
-        return "cut off"
-    if alone(box, others) < _LEAST_ALONE:
-        return "covered"
-    if sharpness(crop) < _LEAST_SHARP:
-        return "blurred"
-    return None
+    size = min(1.0, max(0.0, float(box[3] - box[1])) / _FULL_HEIGHT)
+    return View(size, sharpness(crop), whole(box, frame_size), alone(box, others))
 
 
 def sharpness(crop: NDArray[np.uint8]) -> float:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections import Counter
-from collections.abc import Callable, Generator
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from ingest import site
 from ingest.appearance import appearance
 from ingest.content_hash import file_stamp
-from ingest.crop_quality import crop_quality, fault
+from ingest.crop_quality import view
 from ingest.detection import Detections, Detector, make_detector
 from ingest.erasures import Erasure, erased
 from ingest.false_persons import Suspects, never_moved
@@ -39,6 +40,8 @@ METHOD = 4
 DEFAULT_MIN_SCORE = 0.25
 MAX_CROPS = 8
 JPEG_QUALITY = 95
+# Decoded frames that wait for the detector, and their detections for the tracker.
+FRAMES_AHEAD = 2
 # A crop smaller than this on either side shows nobody.
 MIN_CROP_PX = 4
 
@@ -225,14 +228,16 @@ class _Work:
         self.last_pts_s = 0.0
 
     def run(self) -> dict[str, Any]:
-        sampler = FrameSampler(self.job.detector.fps)
-        for frame in self.reader.frames():
-            self.last_pts_s = frame.pts_s
-            if not sampler.wants(frame.pts_s):
-                continue
-            self._look_at(frame)
-            if self.looked_at % 10 == 0:
-                self.progress(frame.pts_s)
+        # While people are looked for in one frame, the next is decoded and the one before it is tracked and written.
+        with ThreadPoolExecutor(1, "detector") as detecting:
+            ahead: deque[tuple[Frame, NDArray[np.uint8], Future[Detections]]] = deque()
+            for frame in self._wanted():
+                image = black_out(frame.image, self.job.camera.mask)
+                ahead.append((frame, image, detecting.submit(self.detector.detect, image)))
+                if len(ahead) > FRAMES_AHEAD:
+                    self._look_at(*ahead.popleft())
+            while ahead:
+                self._look_at(*ahead.popleft())
         if self.looked_at == 0:
             raise VideoError(f"{self.job.path}: not one frame of it can be decoded; record or copy it again")
         self._close(list(self.open))
@@ -249,12 +254,21 @@ class _Work:
         self.writer.finish(summary)
         return summary
 
-    def _look_at(self, frame: Frame) -> None:
-        image = black_out(frame.image, self.job.camera.mask)
+    def _wanted(self) -> Iterator[Frame]:
+        """The frames that are looked at."""
+        sampler = FrameSampler(self.job.detector.fps)
+        for frame in self.reader.frames():
+            self.last_pts_s = frame.pts_s
+            if sampler.wants(frame.pts_s):
+                yield frame
+
+    def _look_at(self, frame: Frame, image: NDArray[np.uint8], detected: Future[Detections]) -> None:
         self.looked_at += 1
+        if self.looked_at % 10 == 0:
+            self.progress(frame.pts_s)
         self.size = (image.shape[1], image.shape[0])
         self._close([n for n, open_ in self.open.items() if frame.pts_s - open_.last_seen_s > self.close_after_s])
-        found = self._usable(self.detector.detect(image), frame.pts_s)
+        found = self._usable(detected.result(), frame.pts_s)
         sure = found.scores >= self.job.min_score
         self.detected += int(np.sum(sure))
         tracked = self.tracker.update(found, frame.pts_s)
@@ -299,11 +313,11 @@ class _Work:
         # Uncertain boxes are often a second box of the same person, or a shadow: they do not count as company.
         company = sure.copy()
         company[link.detection] = False
-        reason = fault(crop, box, found.boxes[company], self.size)
-        if reason is not None:
-            self.rejected_crops[reason] += 1
+        seen = view(crop, box, found.boxes[company], self.size)
+        if seen.fault is not None:
+            self.rejected_crops[seen.fault] += 1
             return
-        quality = crop_quality(crop, box, sighting.score, found.boxes[company], self.size)
+        quality = seen.quality(sighting.score)
         tracklet.offer_crop(sighting, quality, lambda: encode_jpeg(crop, JPEG_QUALITY), clear=link.clear)
 
     def _close(self, numbers: list[int]) -> None:

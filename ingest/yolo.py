@@ -1,4 +1,4 @@
-"""People by an ultralytics YOLO: .pt, .onnx or OpenVINO weights."""
+"""People by an ultralytics YOLO: .pt and .onnx weights by ultralytics itself, OpenVINO ones by OpenVINO."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.detection import Detections, DetectorError
+from ingest.openvino_yolo import OpenVinoYolo
 from ingest.ultralytics_offline import cache_folder, prepare_ultralytics
 from models.atomic import sha256_file
 
@@ -41,6 +42,7 @@ class YoloDetector:
         self.path = _locate(path, folder)
         self._image_size = image_size
         self._model: Any = None
+        self._openvino: OpenVinoYolo | None = None
         self._person = 0
         self._sha256 = _content_hash(self.path)
         if pin:
@@ -53,7 +55,7 @@ class YoloDetector:
 
     def fingerprint(self) -> str:
         """Content of the weights and the settings of this file."""
-        return f"yolo-1:{self._sha256}:{self._image_size}:{LOWEST_SCORE}:{NMS_IOU}"
+        return f"yolo-2:{self._sha256}:{self._image_size}:{LOWEST_SCORE}:{NMS_IOU}"
 
     def begin(self, preview: Iterable[NDArray[np.uint8]]) -> None:
         """Nothing is kept between frames."""
@@ -64,6 +66,10 @@ class YoloDetector:
         Raises:
             DetectorError: the weights do not load, or know no class "person".
         """
+        if self.path.is_dir():
+            if self._openvino is None:
+                self._openvino = OpenVinoYolo(self.path)
+            return self._openvino.detect(frame, LOWEST_SCORE, NMS_IOU)
         if self._model is None:
             self._load()
         size = {} if self._image_size is None else {"imgsz": self._image_size}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.crop_quality import alone, crop_quality, fault, sharpness, whole
+from ingest.crop_quality import alone, sharpness, view, whole
 
 FRAME = (640, 480)
 RNG = np.random.default_rng(0)
@@ -27,20 +27,20 @@ def box(x1: float, y1: float, x2: float, y2: float) -> np.ndarray:
 def test_between_zero_and_one_and_never_more_with_more_company(one, others, score) -> None:
     crop = TEXTURE[: max(1, int(one[3] - one[1])), : max(1, int(one[2] - one[0]))]
     company = np.asarray(others, np.float32).reshape(-1, 4)
-    quality = crop_quality(crop, one, score, company, FRAME)
+    quality = view(crop, one, company, FRAME).quality(score)
     assert 0 <= quality <= 1
-    assert quality <= crop_quality(crop, one, score, NO_OTHERS, FRAME) + 1e-9
+    assert quality <= view(crop, one, NO_OTHERS, FRAME).quality(score) + 1e-9
 
 
 def test_taller_sharper_surer_whole_and_alone_is_better() -> None:
     here = box(100, 100, 150, 200)
     crop = TEXTURE[:100, :50]
-    best = crop_quality(crop, here, 0.9, NO_OTHERS, FRAME)
-    assert crop_quality(cv2.GaussianBlur(crop, (9, 9), 3), here, 0.9, NO_OTHERS, FRAME) < best
-    assert crop_quality(crop[:60, :30], box(100, 100, 130, 160), 0.9, NO_OTHERS, FRAME) < best
-    assert crop_quality(crop, here, 0.4, NO_OTHERS, FRAME) < best
-    assert crop_quality(crop, box(0, 100, 50, 200), 0.9, NO_OTHERS, FRAME) == pytest.approx(best / 2, rel=1e-6)
-    assert crop_quality(crop, here, 0.9, box(120, 110, 170, 230)[None], FRAME) < best
+    best = view(crop, here, NO_OTHERS, FRAME).quality(0.9)
+    assert view(cv2.GaussianBlur(crop, (9, 9), 3), here, NO_OTHERS, FRAME).quality(0.9) < best
+    assert view(crop[:60, :30], box(100, 100, 130, 160), NO_OTHERS, FRAME).quality(0.9) < best
+    assert view(crop, here, NO_OTHERS, FRAME).quality(0.4) < best
+    assert view(crop, box(0, 100, 50, 200), NO_OTHERS, FRAME).quality(0.9) == pytest.approx(best / 2, rel=1e-6)
+    assert view(crop, here, box(120, 110, 170, 230)[None], FRAME).quality(0.9) < best
 
 
 def test_whole() -> None:
@@ -68,8 +68,8 @@ def test_sharpness_of_nothing_is_zero_and_does_not_depend_much_on_size() -> None
 def test_what_a_crop_is_refused_for() -> None:
     sharp = np.ascontiguousarray(TEXTURE[:100, :50])
     here = box(100, 100, 150, 200)
-    assert fault(sharp, here, NO_OTHERS, FRAME) is None
-    assert fault(sharp, box(0, 100, 50, 200), NO_OTHERS, FRAME) is None  # one border is everyday life
-    assert fault(sharp, box(0, 380, 50, 480), NO_OTHERS, FRAME) == "cut off"
-    assert fault(sharp, here, box(105, 100, 160, 220)[None], FRAME) == "covered"
-    assert fault(np.full((100, 50, 3), 127, np.uint8), here, NO_OTHERS, FRAME) == "blurred"
+    assert view(sharp, here, NO_OTHERS, FRAME).fault is None
+    assert view(sharp, box(0, 100, 50, 200), NO_OTHERS, FRAME).fault is None  # one border is everyday life
+    assert view(sharp, box(0, 380, 50, 480), NO_OTHERS, FRAME).fault == "cut off"
+    assert view(sharp, here, box(105, 100, 160, 220)[None], FRAME).fault == "covered"
+    assert view(np.full((100, 50, 3), 127, np.uint8), here, NO_OTHERS, FRAME).fault == "blurred"

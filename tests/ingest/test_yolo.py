@@ -13,7 +13,7 @@ import pytest
 
 from ingest.detection import DetectorError, make_detector
 from ingest.site import Detector
-from ingest.yolo import YoloDetector
+from ingest.yolo import LOWEST_SCORE, NMS_IOU, YoloDetector
 from models.atomic import sha256_file
 
 
@@ -90,6 +90,8 @@ import numpy as np
 from ingest.yolo import YoloDetector
 detector = YoloDetector(sys.argv[1], Path("."))
 found = detector.detect(np.zeros((480, 640, 3), np.uint8))
+from ingest.tracking import Tracker
+Tracker(10.0, 0.25)
 from ultralytics import settings
 print(json.dumps({"found": len(found), "calls": calls, "sync": settings["sync"]}))
 """
@@ -124,6 +126,49 @@ def test_real_people_are_found(shared_data: Path) -> None:
             break
     assert min(counts) >= 2
     assert sum(counts) >= 25
+
+
+@pytest.mark.shared_data
+def test_openvino_finds_what_ultralytics_finds(shared_data: Path) -> None:
+    """The same weights, run by ultralytics' own code."""
+    from ingest.ultralytics_offline import prepare_ultralytics
+    from ingest.video import frames
+
+    prepare_ultralytics()
+    from ultralytics import YOLO
+
+    weights = shared_data / "weights/yolov8n_int8_openvino_model"
+    theirs, ours = YOLO(str(weights), task="detect"), YoloDetector(str(weights), shared_data)
+    people = 0
+    for frame in frames(shared_data / "footage/plaza/cam2.mp4"):
+        # Every shape: wide, tall, larger and smaller than the network's input.
+        image = [frame.image, frame.image[:, 200:420], np.kron(frame.image, np.ones((2, 2, 1), np.uint8))][
+            frame.index % 3
+        ]
+        if frame.index % 40 not in (0, 1, 2):
+            continue
+        result = theirs.predict(image, conf=LOWEST_SCORE, iou=NMS_IOU, classes=[0], verbose=False, save=False)[0].boxes
+        found = ours.detect(image)
+        order, their_order = np.argsort(-found.scores), np.argsort(-result.conf.numpy())
+        np.testing.assert_allclose(found.scores[order], result.conf.numpy()[their_order], atol=2e-2)
+        size = np.asarray([image.shape[1], image.shape[0]] * 2, np.float32)
+        inside = np.clip(found.boxes[order], 0, size)  # ultralytics cuts boxes at the frame
+        np.testing.assert_allclose(inside, result.xyxy.numpy()[their_order], atol=2.0)
+        people += len(found)
+        if frame.index > 300:
+            break
+    assert people > 50
+
+
+def test_what_is_no_export_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w/w.xml").write_text("<net/>")
+    frame = np.zeros((64, 64, 3), np.uint8)
+    with pytest.raises(DetectorError, match="not a YOLO as ultralytics exports it"):
+        YoloDetector("w", tmp_path).detect(frame)
+    (tmp_path / "w/metadata.yaml").write_text("names: {0: person}\nimgsz: [64, 64]\n")
+    with pytest.raises(DetectorError, match="not a YOLO"):
+        YoloDetector("w", tmp_path).detect(frame)
 
 
 def test_ultralytics_leaves_the_way_images_are_opened_alone() -> None:

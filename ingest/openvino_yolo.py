@@ -1,0 +1,100 @@
+"""A YOLO in OpenVINO's format, run by OpenVINO itself.
+
+ultralytics can run these, too, but converts every frame to 32-bit floats in Python and takes all cores for one request,
+which two recordings at a time then fight over.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from ingest.detection import Detections, DetectorError
+
+_GREY = (114, 114, 114)  # what ultralytics pads frames with, in training and after
+
+
+class OpenVinoYolo:
+    """People in frames, one after the other.
+
+    Args:
+        folder: an export by ultralytics: the network with one output (1, 4 + classes, places), of which the first four
+            rows are centre and size in pixels of its input, and `metadata.yaml` with the class names.
+
+    Raises:
+        DetectorError: it is not such an export, or knows no class "person".
+    """
+
+    def __init__(self, folder: Path) -> None:
+        import openvino
+        from openvino.preprocess import ColorFormat, PrePostProcessor
+
+        try:
+            metadata = yaml.safe_load((folder / "metadata.yaml").read_text(encoding="utf-8"))
+            names = {int(number): str(name) for number, name in metadata["names"].items()}
+            height, width = (int(side) for side in metadata["imgsz"])
+            core = openvino.Core()
+            model = core.read_model(next(folder.glob("*.xml")))
+            if model.is_dynamic():
+                model.reshape([1, 3, height, width])
+            shape = [int(side) for side in model.output(0).shape]
+            if len(model.outputs) != 1 or len(shape) != 3 or shape[1] != 4 + len(names):
+                raise ValueError(f"its output {shape} is not (1, {4 + len(names)}, places)")
+            steps = PrePostProcessor(model)
+            given = steps.input().tensor()
+            given.set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
+            given.set_color_format(ColorFormat.BGR)
+            steps.input().model().set_layout(openvino.Layout("NCHW"))
+            steps.input().preprocess().convert_element_type(openvino.Type.f32).convert_color(ColorFormat.RGB).scale(
+                255.0
+            )
+            # As many threads as the worker pool gave this process.
+            settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": max(1, cv2.getNumThreads())}
+            self._request = core.compile_model(steps.build(), "CPU", settings).create_infer_request()
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, StopIteration) as error:
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+            raise DetectorError(f"{folder}: not a YOLO as ultralytics exports it to OpenVINO: {first}") from None
+        people = [number for number, name in names.items() if name == "person"]
+        if not people:
+            known = ", ".join(list(names.values())[:5])
+            raise DetectorError(f"{folder}: knows no class 'person' (but {known}, ...); use a YOLO trained on people")
+        self._person = people[0]
+        self._size = (width, height)
+
+    def detect(self, frame: NDArray[np.uint8], lowest: float, most_overlap: float) -> Detections:
+        """People in a frame (height, width, 3) uint8 BGR.
+
+        Args:
+            frame: to look at.
+            lowest: smallest score of what is returned.
+            most_overlap: of two boxes that overlap more (IoU), only the better is returned.
+        """
+        padded, scale, (left, top) = letterbox(frame, self._size)
+        rows = np.asarray(self._request.infer({0: padded[None]}, share_inputs=True)[0])[0]
+        scores = rows[4 + self._person]
+        # Boxes of other classes do not compete with people's, but a place is the person's only if that fits best.
+        places = np.flatnonzero((scores >= lowest) & (scores >= rows[4:].max(axis=0)))
+        centre, size = rows[:2, places].T, rows[2:4, places].T
+        corners = np.concatenate([centre - size / 2, size], axis=1)
+        kept = cv2.dnn.NMSBoxes(corners.tolist(), scores[places].tolist(), lowest, most_overlap)
+        chosen = places[np.asarray(kept, np.int64).reshape(-1)]
+        centre, size = rows[:2, chosen].T, rows[2:4, chosen].T
+        boxes = (np.concatenate([centre - size / 2, centre + size / 2], axis=1) - [left, top, left, top]) / scale
+        return Detections(boxes.astype(np.float32), scores[chosen].astype(np.float32))
+
+
+def letterbox(frame: NDArray[np.uint8], size: tuple[int, int]) -> tuple[NDArray[np.uint8], float, tuple[int, int]]:
+    """The frame scaled into (width, height) between grey bars, the scale, and where its left upper corner is then."""
+    height, width = frame.shape[:2]
+    scale = min(size[0] / width, size[1] / height)
+    scaled = (round(width * scale), round(height * scale))
+    if scaled != (width, height):
+        frame = np.asarray(cv2.resize(frame, scaled, interpolation=cv2.INTER_LINEAR), np.uint8)
+    left, top = ((whole - part) // 2 for whole, part in zip(size, scaled, strict=True))
+    right, bottom = size[0] - scaled[0] - left, size[1] - scaled[1] - top
+    padded = cv2.copyMakeBorder(frame, top, bottom, left, right, cv2.BORDER_CONSTANT, value=_GREY)
+    return np.asarray(padded, np.uint8), scale, (left, top)

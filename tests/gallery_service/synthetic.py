@@ -110,7 +110,7 @@ def make_tracklet(number: int, camera: int, walk: Walk, crops: int = 4) -> Track
     path = [sighting(t) for t in np.arange(walk.begin_s, walk.end_s + 1e-9, 0.5).tolist()]
     if path[-1].pts_s != walk.end_s:
         path.append(sighting(walk.end_s))
-    return Tracklet(number, sighting(walk.begin_s), sighting(walk.end_s), len(path), path, pictures)
+    return Tracklet(number, sighting(walk.begin_s), sighting(walk.end_s), len(path), len(path), True, path, pictures)
 
 
 def add_shard(

@@ -118,9 +118,9 @@ class Shard:
 
     @property
     def sound_clock(self) -> bool:
-        """Whether all of the recording's own timestamps were used as they are."""
-        decode = self.summary["decode"]
-        return not (decode.get("pts_estimated") or decode.get("clock_restarts"))
+        """Whether all of the recording's own timestamps were used as they are, as far as the summary tells."""
+        decode = self.summary.get("decode")
+        return decode is not None and not (decode.get("pts_estimated") or decode.get("clock_restarts"))
 
     @property
     def replaces(self) -> list[str]:

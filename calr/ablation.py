@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from calr.profiles import Dbscan, NearestNeighbours, Profile, Proxies, Refinement, Splitting
+from calr.profiles import Dbscan, NearestNeighbours, Profile, Proxies, Refinement
 
 DIRECT = "direct"
 """The row without any training: the start weights as they are."""
@@ -111,7 +111,6 @@ ROWS = {
             "an encoder for every camera in stage 1, as published",
             lambda profile: replace(profile, intra_per_camera=profile.intra is not None),
         ),
-        Row("full, splitting", "chained clusters are split", lambda profile: replace(profile, splitting=Splitting())),
         Row("full, no splitting", "chained clusters stay", lambda profile: replace(profile, splitting=None)),
         Row(
             "full, nothing spared",

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from gallery_service.errors import NotFound
 from ingest.mask import Polygon, black_out
+from ingest.recording_file import RecordingPath
 from ingest.video import VideoError, frames_between
 
 # Milliseconds: every recording's times fit, and players take it.
@@ -41,7 +42,7 @@ class ClipRequest:
         sound_clock: the recording's timestamps are right as they stand (`ingest.video.frames_between`).
     """
 
-    recording: Path
+    recording: RecordingPath
     start_s: float
     end_s: float
     mask: Sequence[Polygon]

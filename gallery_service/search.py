@@ -14,7 +14,6 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -31,6 +30,7 @@ from gallery_service.loaded_gallery import LoadedGallery, load_gallery
 from gallery_service.repository import GalleryRepository, StoredTracklet
 from gallery_service.schemas import CameraInfo, Match, SearchAnswer, SiteInfo, SiteSummary
 from gallery_service.settings import ServiceSettings
+from ingest.recording_file import RecordingPath
 from ingest.site import SiteConfig, SiteError, load_site
 from ingest.workspace import Workspace
 from models.bundle import ModelStore
@@ -91,7 +91,7 @@ class SiteSearch:
         self._site_changed = site.file.stat().st_mtime_ns
         self._workspace = Workspace(site)
         self._clips = ClipCache(settings.clip_cache_bytes)
-        self._recordings: dict[tuple[str, str], tuple[float, Path | None]] = {}
+        self._recordings: dict[tuple[str, str], tuple[float, RecordingPath | None]] = {}
         self._repository: GalleryRepository | None = None
         self._loaded: LoadedGallery | None = None
         self._look_again = 0.0
@@ -323,7 +323,7 @@ class SiteSearch:
         samples = table.column("path")[names.index(tracklet.tracklet_id)].as_py()
         return [(box["t"], box["x1"], box["y1"], box["x2"], box["y2"]) for box in samples]
 
-    def _recording(self, tracklet: StoredTracklet) -> Path | None:
+    def _recording(self, tracklet: StoredTracklet) -> RecordingPath | None:
         """The recording's file, when clips are on and it still lies among the camera's, with the same content."""
         from ingest.content_hash import find_recording
 
@@ -335,7 +335,7 @@ class SiteSearch:
             return known[1]
         try:
             path = find_recording(self._site, self._workspace, *key)
-        except SiteError:  # a camera that site.yaml no longer has
+        except (SiteError, OSError):  # a camera that site.yaml no longer has, a store that does not answer
             path = None
         if len(self._recordings) > _RECORDINGS_KEPT:
             self._recordings.clear()

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ingest.pipeline import IngestResult, Refusal, ingest_site
+from ingest.pipeline import Executor, IngestResult, Refusal, ingest_site
 from ingest.set_aside import SetAside
 from ingest.site import load_site
 from ingest.workspace import Workspace
@@ -34,10 +34,17 @@ app = typer.Typer(
 )
 
 
+Workers = Annotated[int | None, typer.Option(min=1, help="Recordings at a time; default: one per core.")]
+RunsOn = Annotated[
+    Executor, typer.Option(help="Processes of this machine, or the Ray cluster that it belongs to ($RAY_ADDRESS).")
+]
+
+
 @app.command()
 def run(
     site: Annotated[str, typer.Argument(help="Name of a site, or the folder that holds its site.yaml.")],
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes at a time; default: one per core.")] = None,
+    workers: Workers = None,
+    executor: RunsOn = "processes",
     json_: Annotated[bool, typer.Option("--json", help="Print the status as JSON on standard output.")] = False,
 ) -> None:
     """Ingest what is new at a site. Can be stopped at any moment and run again.
@@ -47,7 +54,7 @@ def run(
     """
     console = Console(stderr=True)
     with _errors(console), _Bar.shown(console) as bar:
-        result = ingest_site(load_site(site), workers=workers, view=bar)
+        result = ingest_site(load_site(site), workers=workers, executor=executor, view=bar)
     _report(console, result)
     if json_:
         json.dump(result.status, sys.stdout, indent=1, sort_keys=True)
@@ -82,7 +89,8 @@ def status(
 def watch(
     site: Annotated[str, typer.Argument(help="Name of a site, or the folder that holds its site.yaml.")],
     every: Annotated[float, typer.Option(min=1.0, help="Seconds between looks.")] = 30.0,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes at a time; default: one per core.")] = None,
+    workers: Workers = None,
+    executor: RunsOn = "processes",
 ) -> None:
     """Ingest what recorders write into a site's folders, as it comes, until Ctrl-C. site.yaml is read anew every time.
 
@@ -95,7 +103,7 @@ def watch(
         while True:
             try:
                 with _Bar.shown(console) as bar:
-                    result = ingest_site(load_site(site), workers=workers, view=bar)
+                    result = ingest_site(load_site(site), workers=workers, executor=executor, view=bar)
             except (ValueError, OSError) as error:
                 news = [f"error: {error}"]
             else:

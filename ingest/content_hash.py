@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from ingest.recording_file import RecordingPath, StoreError, file_stamp, identity, open_recording
 from ingest.site import SiteConfig, camera_videos
 from ingest.video import StillWritten, VideoError
 from ingest.workspace import Workspace
@@ -38,16 +37,16 @@ class ContentHashes:
         except (OSError, ValueError, KeyError, TypeError):
             self._known = {}
 
-    def known(self, path: Path) -> str | None:
+    def known(self, path: RecordingPath) -> str | None:
         """The hash of a file as it is now, if it was hashed in this state; None otherwise, or when it is gone."""
-        entry = self._known.get(os.path.realpath(path))
+        entry = self._known.get(identity(path))
         try:
             stamp = file_stamp(path)
         except OSError:
             return None
         return str(entry[2]) if isinstance(entry, list) and len(entry) == 3 and tuple(entry[:2]) == stamp else None
 
-    def sha256(self, path: Path, advance: Callable[[int], None] = lambda _: None) -> str:
+    def sha256(self, path: RecordingPath, advance: Callable[[int], None] = lambda _: None) -> str:
         """The hash of a file, 64 hex digits.
 
         Args:
@@ -56,6 +55,7 @@ class ContentHashes:
 
         Raises:
             VideoError: it cannot be read, or changes while it is read.
+            StoreError: the store does not answer.
         """
         found = self.known(path)
         if found is not None:
@@ -63,15 +63,17 @@ class ContentHashes:
         digest = hashlib.sha256()
         try:
             before = file_stamp(path)
-            with path.open("rb") as file:
+            with open_recording(path) as file:
                 while block := file.read(_BLOCK):
                     digest.update(block)
                     advance(len(block))
             if file_stamp(path) != before:
                 raise StillWritten(f"{path}: is being written to; run this again when the recording has ended")
+        except StoreError:
+            raise
         except OSError as error:
             raise VideoError(f"{path}: cannot be opened: {error.strerror}; check the path in site.yaml") from None
-        self._known[os.path.realpath(path)] = [*before, digest.hexdigest()]
+        self._known[identity(path)] = [*before, digest.hexdigest()]
         self._changed = True
         return digest.hexdigest()
 
@@ -82,17 +84,7 @@ class ContentHashes:
             self._changed = False
 
 
-def file_stamp(path: Path) -> tuple[int, int]:
-    """Size in bytes and modification time in nanoseconds: equal as long as nobody writes to the file.
-
-    Raises:
-        OSError: there is no such file.
-    """
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
-
-
-def find_recording(site: SiteConfig, workspace: Workspace, camera_id: str, video_sha256: str) -> Path | None:
+def find_recording(site: SiteConfig, workspace: Workspace, camera_id: str, video_sha256: str) -> RecordingPath | None:
     """Where a camera's recording of that content lies now, by the hashes known; None when it is gone or was changed.
 
     Nothing is hashed anew, so this is quick enough for answering a request.

@@ -11,9 +11,8 @@ import hashlib
 import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from pathlib import Path
 
-from ingest.content_hash import file_stamp
+from ingest.recording_file import RecordingPath, file_stamp, open_recording
 from ingest.shards import Shard
 
 YOUNG_S = 10.0
@@ -23,11 +22,11 @@ QUIET_S = 2.0
 _BLOCK = 4 << 20
 
 
-def still_written(paths: Iterable[Path]) -> set[Path]:
+def still_written(paths: Iterable[RecordingPath]) -> set[RecordingPath]:
     """Those of the files that somebody is writing to now. Takes `QUIET_S` if any of them is young, no time otherwise;
     files that are not there are not among them."""
     now = time.time()
-    young: dict[Path, tuple[int, int]] = {}
+    young: dict[RecordingPath, tuple[int, int]] = {}
     for path in paths:
         try:
             stamp = file_stamp(path)
@@ -49,7 +48,7 @@ def still_written(paths: Iterable[Path]) -> set[Path]:
     return changed
 
 
-def grown_from(path: Path, start: datetime | None, shards: Sequence[Shard]) -> list[Shard]:
+def grown_from(path: RecordingPath, start: datetime | None, shards: Sequence[Shard]) -> list[Shard]:
     """The shards of earlier, shorter states of a recording.
 
     Args:
@@ -65,13 +64,13 @@ def grown_from(path: Path, start: datetime | None, shards: Sequence[Shard]) -> l
     return same_start + [shard for shard in named if shard not in same_start and _begins_with(path, shard)]
 
 
-def _begins_with(path: Path, shard: Shard) -> bool:
+def _begins_with(path: RecordingPath, shard: Shard) -> bool:
     length = int(shard.summary.get("video_bytes") or 0)
     digest = hashlib.sha256()
     try:
-        if not 0 < length <= path.stat().st_size:
+        if not 0 < length <= file_stamp(path)[0]:
             return False
-        with path.open("rb") as file:
+        with open_recording(path) as file:
             while length and (block := file.read(min(_BLOCK, length))):
                 digest.update(block)
                 length -= len(block)

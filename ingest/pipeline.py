@@ -12,17 +12,19 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from ingest.content_hash import ContentHashes, file_stamp
+from ingest.content_hash import ContentHashes
 from ingest.detection import DetectorError, make_detector
+from ingest.disk_full import DiskFull, disk_full_said
 from ingest.erasures import Erasure, add_erasures, load_erasures
 from ingest.growing import grown_from, still_written
+from ingest.ray_cluster import ClusterError, run_on_ray
 from ingest.recording import RecordingJob, ground_truth_hash, ingest_recording
+from ingest.recording_file import RecordingPath, StoreError, file_stamp, is_file
 from ingest.set_aside import TRIES, Failure, SetAside
 from ingest.shards import (
     TEMPORARY_PREFIX,
@@ -114,27 +116,39 @@ class _Silent:
         pass
 
 
-def ingest_site(site: SiteConfig, *, workers: int | None = None, view: ProgressView | None = None) -> IngestResult:
+Executor = Literal["processes", "ray"]
+
+
+def ingest_site(
+    site: SiteConfig,
+    *,
+    workers: int | None = None,
+    executor: Executor = "processes",
+    view: ProgressView | None = None,
+) -> IngestResult:
     """Ingest what is new at a site.
 
     Args:
         site: to ingest.
-        workers: processes at a time; None: one per core, at most one per recording.
+        workers: recordings at a time; None: one per core.
+        executor: processes of this machine, or a Ray cluster (`ingest.ray_cluster`).
         view: shows progress.
 
     Raises:
         WorkspaceBusy: another command writes into the workspace.
-        SiteError, DetectorError, ErasureError, ShardError: nothing can be ingested as things are.
+        SiteError, DetectorError, ErasureError, ShardError, DiskFull, ClusterError: nothing (more) can be ingested as
+            things are.
         KeyboardInterrupt: passed on. Whatever ends a run early, its status says so.
     """
     workspace = Workspace(site)
-    with workspace.lock():
+    with disk_full_said(workspace.root), workspace.lock():
         run = _Run(site, workspace, view or _Silent())
         try:
-            return run.run(workers)
+            return run.run(workers, executor)
         except BaseException as error:
             remove_leftovers(workspace)
-            run.write_status("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+            with contextlib.suppress(OSError):  # on a full disk the status before stays
+                run.write_status("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
             raise
 
 
@@ -152,7 +166,7 @@ class _Run:
         self.earlier_s = float(before.get("seconds") or 0.0)
         self.stopped_before = before.get("state") in ("running", "interrupted", "failed")
 
-    def run(self, workers: int | None) -> IngestResult:
+    def run(self, workers: int | None, executor: Executor) -> IngestResult:
         remove_leftovers(self.workspace)
         jobs = self._new_jobs()
         if jobs:
@@ -160,7 +174,7 @@ class _Run:
             # A run that was stopped has done part of the work that this one finishes.
             self.earlier_s = self.earlier_s if self.stopped_before else 0.0
             self.write_status("running")
-            self._work_through(jobs, workers)
+            self._work_through(jobs, workers, executor)
         status = self.write_status("done")
         cameras = _count(self.site, list_shards(self.workspace), self.refusals)
         return IngestResult(self.new, cameras, self.refusals, self.waiting, self._remarks(), self._seconds(), status)
@@ -220,7 +234,7 @@ class _Run:
     def _refuse(self, camera: Camera, path: str, error: str) -> None:
         self.refusals.append(Refusal(camera.id, path, error))
 
-    def _wait(self, camera: Camera, path: Path) -> None:
+    def _wait(self, camera: Camera, path: RecordingPath) -> None:
         self.waiting.append(Refusal(camera.id, str(path), "is still being written; the next run takes it"))
 
     def _new_jobs(self) -> list[RecordingJob]:
@@ -263,7 +277,7 @@ class _Run:
                 continue
             try:
                 info = probe(recording.path)
-            except VideoError as error:
+            except (VideoError, StoreError) as error:
                 self._refuse(camera, str(recording.path), str(error))
                 continue
             jobs[camera.id, sha256] = replace(
@@ -301,9 +315,13 @@ class _Run:
         """Every recording with its content hash and stamp; what cannot be read is refused here."""
         recordings: list[tuple[Camera, Recording]] = []
         for camera in self.site.cameras:
-            found = camera_videos(camera)
+            patterns = ", ".join(video.path for video in camera.videos)
+            try:
+                found = camera_videos(camera)
+            except StoreError as error:
+                self._refuse(camera, patterns, str(error.strerror))
+                continue
             if camera.videos and not found:
-                patterns = ", ".join(video.path for video in camera.videos)
                 self._refuse(camera, patterns, f"camera '{camera.id}': no file matches {patterns}; correct 'videos'")
             if camera.ground_truth is not None and len(found) > 1:
                 raise SiteError(
@@ -319,7 +337,7 @@ class _Run:
             if recording.path in unfinished:
                 self._wait(camera, recording.path)
         recordings = [(camera, recording) for camera, recording in recordings if recording.path not in unfinished]
-        sizes: dict[Path, int] = {}
+        sizes: dict[RecordingPath, int] = {}
         for _, recording in recordings:
             with contextlib.suppress(OSError):  # told below, recording by recording
                 if hashes.known(recording.path) is None:
@@ -337,7 +355,7 @@ class _Run:
         try:
             for camera, recording in recordings:
                 try:
-                    if not os.path.isfile(recording.path):  # noqa: PTH113 Path.is_file raises for a dead mount
+                    if not is_file(recording.path):
                         probe(recording.path)  # says what is wrong with it
                     stamp = file_stamp(recording.path)
                     sha256 = hashes.sha256(recording.path, advance)
@@ -354,14 +372,26 @@ class _Run:
         finally:
             hashes.save()
 
-    def _work_through(self, jobs: list[RecordingJob], workers: int | None) -> None:
-        cores = len(os.sched_getaffinity(0))
-        workers = max(1, min(workers or cores, len(jobs)))
+    def _work_through(self, jobs: list[RecordingJob], workers: int | None, executor: Executor) -> None:
         # A recording of unknown length counts as a minute; the bar is then only roughly right.
         lengths = [job.duration_s or 60.0 for job in jobs]
         done = [0.0] * len(jobs)
         self.view.begin(f"ingesting {len(jobs)} recording{'s' if len(jobs) > 1 else ''}", sum(lengths))
-        events = run_jobs(ingest_recording, jobs, workers=workers, threads=max(1, cores // workers), tries=TRIES)
+        events: Generator[Progress | Done[Any] | Failed]
+        if executor == "ray":
+            events = run_on_ray(jobs, at_once=workers, tries=TRIES)
+        else:
+            cores = len(os.sched_getaffinity(0))
+            workers = max(1, min(workers or cores, len(jobs)))
+            threads = max(1, cores // workers)
+            events = run_jobs(
+                ingest_recording,
+                jobs,
+                workers=workers,
+                threads=threads,
+                tries=TRIES,
+                imports=("ingest.byte_track",),
+            )
         with contextlib.closing(events):  # whatever ends this loop also ends the workers
             for event in events:
                 job = jobs[event.job]
@@ -377,13 +407,14 @@ class _Run:
 
     def _failed(self, job: RecordingJob, event: Failed) -> None:
         shutil.rmtree(job.folder, ignore_errors=True)
-        if event.kind == DetectorError.__name__:
-            # It would be the same with every recording.
-            raise DetectorError(event.error)
+        for same_with_every_recording in (DetectorError, DiskFull, ClusterError):
+            if event.kind == same_with_every_recording.__name__:
+                raise same_with_every_recording(event.error)
         if event.kind == StillWritten.__name__:
             self._wait(job.camera, job.path)
             return
-        self.set_aside.failed(job.shard_id, Failure(job.camera.id, str(job.path), event.error, event.tries))
+        if event.kind != StoreError.__name__:  # for which the recording cannot be blamed
+            self.set_aside.failed(job.shard_id, Failure(job.camera.id, str(job.path), event.error, event.tries))
         self._refuse(job.camera, str(job.path), event.error)
 
     def _publish(self, job: RecordingJob) -> None:
@@ -392,7 +423,8 @@ class _Run:
             if final.exists():
                 # An older generation with these very settings, superseded and not yet removed.
                 shutil.rmtree(final)
-            publish_folder(job.folder, final)
+            with disk_full_said(job.folder.parent):
+                publish_folder(job.folder, final)
         except OSError as error:
             shutil.rmtree(job.folder, ignore_errors=True)
             self._refuse(job.camera, str(job.path), f"its shard cannot be written: {error}")

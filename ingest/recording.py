@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 
 from ingest import site
 from ingest.appearance import appearance
-from ingest.content_hash import file_stamp
 from ingest.crop_quality import view
 from ingest.detection import Detections, Detector, make_detector
+from ingest.disk_full import disk_full_said
 from ingest.erasures import Erasure, erased
 from ingest.false_persons import Suspects, never_moved
 from ingest.ground_truth import Judge, load_ground_truth
 from ingest.mask import black_out, stands_in
+from ingest.recording_file import RecordingPath, file_stamp
 from ingest.recording_time import RecordingStart, resolve_start
 from ingest.shard_writer import ShardWriter
 from ingest.shards import shard_id
@@ -68,7 +69,7 @@ class RecordingJob:
         replaces: content hashes of earlier, shorter states of the recording, whose shards this one takes the place of.
     """
 
-    path: Path
+    path: RecordingPath
     stamp: tuple[int, int]
     video_sha256: str
     camera: site.Camera
@@ -172,6 +173,7 @@ def ingest_recording(
 
     Raises:
         VideoError: the recording gives no frame, or changes while it is read.
+        DiskFull: its shard cannot be written.
         DetectorError, GroundTruthError: see there.
     """
     judge = None
@@ -181,7 +183,7 @@ def ingest_recording(
         detector = make_detector(job.detector, job.site_folder)
     with contextlib.closing(_preview(job, threads)) as preview:
         detector.begin(preview)
-    with VideoReader(job.path, threads=threads) as reader:
+    with disk_full_said(job.folder.parent), VideoReader(job.path, threads=threads) as reader:
         work = _Work(job, reader, detector, judge, progress)
         return work.run()
 

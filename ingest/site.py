@@ -30,6 +30,7 @@ from pydantic import (
     model_validator,
 )
 
+from ingest.recording_file import RecordingPath, find_objects, identity, in_store, is_file
 from ingest.recording_time import TimePatternError, compile_time_pattern
 
 SITE_FILE = "site.yaml"
@@ -98,7 +99,7 @@ class Video(_Strict):
     """One entry of a camera's `videos`; a plain string in site.yaml is its `path`.
 
     Attributes:
-        path: file or glob, relative to the site's folder.
+        path: file or glob, relative to the site's folder, or s3://bucket/... for objects of a store.
         start: when it began (RFC 3339 with offset); wins over the camera's `time`.
         offset_s: seconds added to the start that was found.
     """
@@ -324,7 +325,7 @@ class Recording:
         offset_s: seconds to add to the start, wherever that comes from.
     """
 
-    path: Path
+    path: RecordingPath
     start: datetime | None
     offset_s: float
 
@@ -334,29 +335,34 @@ def camera_videos(camera: Camera) -> list[Recording]:
 
     A plain path that does not exist is kept, so that ingesting can name it; a glob that matches nothing adds nothing.
     An entry that states a start wins over one that names the same file without.
+
+    Raises:
+        StoreError: a store does not answer.
     """
-    found: dict[Path, Recording] = {}
+    found: dict[str, Recording] = {}
     for video in camera.videos:
         stated = video.start
         if stated is None and camera.time.source == "start":
             stated = camera.time.start
         start = None if stated is None else stated.astimezone(UTC)
-        pattern = _under(camera.folder, video.path)
-        if os.path.exists(pattern) or not glob.has_magic(video.path):  # noqa: PTH110 Path.exists raises for a dead mount
-            paths = [pattern]
-        else:
-            # Only what the person wrote is a pattern, not the names of the folders above.
-            written = os.path.normpath(os.path.expanduser(video.path))  # noqa: PTH111
-            matches = glob.glob(written, root_dir=camera.folder, recursive=True)  # noqa: PTH207 may be absolute
-            paths = [_under(camera.folder, match) for match in matches]
-            paths = [path for path in paths if os.path.isfile(path)]  # noqa: PTH113 likewise
-        for path in paths:
+        for path in find_objects(video.path) if in_store(video.path) else _find_files(camera.folder, video.path):
             # The camera's clock has nothing to do with a start that a person wrote down.
             recording = Recording(path, start, video.offset_s + (camera.time.offset_s if start is None else 0.0))
-            key = Path(os.path.realpath(path))  # unlike resolve, no error for a link that leads to itself
+            key = identity(path)
             if key not in found or (found[key].start is None and start is not None):
                 found[key] = recording
-    return sorted(found.values(), key=lambda recording: recording.path)
+    return sorted(found.values(), key=lambda recording: (not isinstance(recording.path, Path), recording.path))
+
+
+def _find_files(folder: Path, written: str) -> list[Path]:
+    pattern = _under(folder, written)
+    if os.path.exists(pattern) or not glob.has_magic(written):  # noqa: PTH110 Path.exists raises for a dead mount
+        return [pattern]
+    # Only what the person wrote is a pattern, not the names of the folders above.
+    expanded = os.path.normpath(os.path.expanduser(written))  # noqa: PTH111
+    matches = glob.glob(expanded, root_dir=folder, recursive=True)  # noqa: PTH207 may be absolute
+    paths = [_under(folder, match) for match in matches]
+    return [path for path in paths if is_file(path)]
 
 
 def sites_folder() -> Path:

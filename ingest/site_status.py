@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -12,6 +11,7 @@ from typing import Any
 
 from ingest.content_hash import ContentHashes
 from ingest.coverage import Span, covered, gaps, timeline
+from ingest.recording_file import identity, in_store
 from ingest.set_aside import Failure, SetAside
 from ingest.shards import Shard, left_out_shards, list_shards
 from ingest.site import Camera, SiteConfig, camera_videos
@@ -136,10 +136,10 @@ def _camera(camera: Camera, shards: list[Shard], left_out: int, hashes: ContentH
     status.rejected = {what: dict(sorted(reasons.items())) for what, reasons in sorted(rejected.items()) if reasons}
     status.failures = aside.of(camera.id)
     done = {shard.video_sha256 for shard in shards}
-    failed = {os.path.realpath(failure.path) for failure in status.failures}
+    failed = {name if in_store(name := failure.path) else identity(Path(name)) for failure in status.failures}
     for recording in camera_videos(camera):
         known = hashes.known(recording.path)
-        if known not in done and os.path.realpath(recording.path) not in failed:
+        if known not in done and identity(recording.path) not in failed:
             status.queue += 1
     return status
 

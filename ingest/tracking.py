@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.detection import Detections
-from ingest.ultralytics_offline import prepare_ultralytics
 
 # A person unseen for longer starts a new tracklet. Short on purpose: tracklets are must-link pairs for training, so a
 # tracklet cut in two costs little and two people in one cost much.
@@ -75,8 +74,7 @@ class Tracker:
     _highest = 0
 
     def _fresh(self) -> Any:
-        prepare_ultralytics()
-        from ultralytics.trackers.byte_tracker import BYTETracker
+        from ingest.byte_track import BYTETracker
 
         return BYTETracker(
             SimpleNamespace(

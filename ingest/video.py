@@ -18,12 +18,13 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ingest.frame_clock import FrameClock
+from ingest.recording_file import RecordingPath, StoreError, file_stamp, open_recording
 
 _FALLBACK_FPS = 25.0
 _MAX_PIXELS = 64_000_000
@@ -104,6 +105,25 @@ class Frame:
         return self._picture(self._decoded)
 
 
+class _Object:
+    """A store's object as FFmpeg wants it. FFmpeg takes an error for the end of the file, and half a recording must not
+    be taken for a whole one: so the error is kept."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.failure: StoreError | None = None
+        self.seek, self.tell, self.seekable, self.close = file.seek, file.tell, file.seekable, file.close
+
+    def read(self, size: int) -> bytes:
+        try:
+            return self._file.read(size)
+        except StoreError as error:
+            self.failure = error
+        except OSError as error:
+            self.failure = StoreError(error.errno, f"{error.filename}: {error.strerror} any more")
+        return b""
+
+
 class VideoReader:
     """A recording, opened. Use as a context manager.
 
@@ -117,33 +137,38 @@ class VideoReader:
 
     Raises:
         VideoError: missing, empty, not a video, or without a video stream.
+        StoreError: a store does not give it. Reading on may raise it, too.
     """
 
-    def __init__(self, path: Path, *, threads: int = 1) -> None:
+    def __init__(self, path: RecordingPath, *, threads: int = 1) -> None:
         import av
 
         self.path = path
         self.counts = DecodeCounts()
         try:
-            status = path.stat()
+            size, _ = file_stamp(path)
+            whole = not isinstance(path, Path) or stat.S_ISREG(path.stat().st_mode)
+        except StoreError:
+            raise
         except OSError as error:
             raise VideoError(f"{path}: cannot be opened: {error.strerror}; check the path in site.yaml") from None
-        if not stat.S_ISREG(status.st_mode):
+        if not whole:
             raise VideoError(f"{path}: not a file")
-        if status.st_size == 0:
+        if size == 0:
             raise VideoError(f"{path}: empty (0 bytes); record or copy it again")
+        self._object = None if isinstance(path, Path) else _Object(open_recording(path))
+        # A playlist dressed up as a video must not make us fetch anything.
+        source, protocols = (str(path.absolute()), "file") if self._object is None else (self._object, "")
         try:
-            # Only local files: a playlist dressed up as a video must not make us fetch anything.
-            self._container = av.open(
-                str(path.absolute()), metadata_errors="replace", options={"protocol_whitelist": "file"}
-            )
+            self._container = av.open(source, metadata_errors="replace", options={"protocol_whitelist": protocols})
         except (av.FFmpegError, OSError, ValueError) as error:
+            self._complain()
             raise VideoError(f"{path}: {_why_unreadable(path, error)}") from None
         try:
             self._stream = self._video_stream()
             self.info = self._probe()
         except BaseException:
-            self._container.close()
+            self.__exit__()
             raise
         self._fields: Any = None
         self._stream.thread_type = "AUTO"
@@ -154,6 +179,8 @@ class VideoReader:
 
     def __exit__(self, *_: object) -> None:
         self._container.close()
+        if self._object is not None:
+            self._object.close()
 
     def frames(self) -> Iterator[Frame]:
         """All frames in order. Can be run through once."""
@@ -176,6 +203,7 @@ class VideoReader:
         try:
             self._container.seek(int(begin_s / self._stream.time_base), stream=self._stream, backward=True)
         except (av.FFmpegError, OverflowError, ValueError):
+            self._complain()
             return False
         return True
 
@@ -232,9 +260,11 @@ class VideoReader:
             try:
                 packet = next(packets)
             except StopIteration:
+                self._complain()
                 return
             except (av.FFmpegError, OSError, ValueError):
                 # The container itself ends in the middle of something: what was decoded is what there is.
+                self._complain()
                 self.counts.truncated = True
                 packet = None
             try:
@@ -244,6 +274,11 @@ class VideoReader:
                 self.counts.damaged += 1
             if packet is None:
                 return
+
+    def _complain(self) -> None:
+        """Raise what went wrong with the store, if anything did."""
+        if self._object is not None and self._object.failure is not None:
+            raise self._object.failure
 
     def _video_stream(self) -> Any:
         from av.stream import Disposition
@@ -291,7 +326,7 @@ class VideoReader:
         )
 
 
-def probe(path: Path) -> VideoInfo:
+def probe(path: RecordingPath) -> VideoInfo:
     """What a recording says of itself, without decoding a frame.
 
     Raises:
@@ -301,7 +336,7 @@ def probe(path: Path) -> VideoInfo:
         return reader.info
 
 
-def frames(path: Path) -> Iterator[Frame]:
+def frames(path: RecordingPath) -> Iterator[Frame]:
     """All frames of a recording in order.
 
     Raises:
@@ -311,7 +346,7 @@ def frames(path: Path) -> Iterator[Frame]:
         yield from reader.frames()
 
 
-def frames_between(path: Path, start_s: float, end_s: float, *, sound_clock: bool) -> Iterator[Frame]:
+def frames_between(path: RecordingPath, start_s: float, end_s: float, *, sound_clock: bool) -> Iterator[Frame]:
     """The frames of a recording between two times in seconds, both included, in order.
 
     Args:
@@ -388,8 +423,8 @@ def _creation_time(metadata: dict[str, str]) -> datetime | None:
     return None
 
 
-def _why_unreadable(path: Path, error: BaseException) -> str:
-    with path.open("rb") as file:
+def _why_unreadable(path: RecordingPath, error: BaseException) -> str:
+    with open_recording(path) as file:
         if file.read(12)[4:8] == b"ftyp":
             return (
                 "an MP4 or MOV whose index (moov) cannot be read, because its recorder has not finished it; wait until "

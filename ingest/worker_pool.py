@@ -1,7 +1,8 @@
 """Jobs spread over processes, in such a way that a process may die without taking anything else along.
 
 Every worker has a pipe of its own, so a killed one cannot leave a lock behind; its job counts as failed and another
-worker takes its place. Workers end with the parent, however that ends.
+worker takes its place. Workers end with the parent, however that ends. They are forked from a server process that has
+imported what takes long to import, so that it is imported once, and a worker that is replaced costs next to nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import ForkServerProcess
 from typing import Any, Generic, TypeVar
 
 Job = TypeVar("Job")
@@ -55,13 +56,19 @@ class Failed:
 
 @dataclass
 class _Worker:
-    process: SpawnProcess
+    process: ForkServerProcess
     pipe: Connection
     job: int | None = None
 
 
 def run_jobs(
-    work: Work[Job, Result], jobs: Sequence[Job], *, workers: int, threads: int, tries: int = 1
+    work: Work[Job, Result],
+    jobs: Sequence[Job],
+    *,
+    workers: int,
+    threads: int,
+    tries: int = 1,
+    imports: Sequence[str] = (),
 ) -> Generator[Progress | Done[Result] | Failed]:
     """Run `work` on every job in separate processes.
 
@@ -71,6 +78,8 @@ def run_jobs(
         workers: processes at a time.
         threads: that each may use for arithmetic.
         tries: how often a job is begun anew when the process working on it dies; one that fails with an error is not.
+        imports: modules that all workers find imported; they must start no threads. What the first call in a process
+            says holds for the later ones.
 
     Yields:
         What happens, as it happens; exactly one `Done` or `Failed` per job. Closing the iterator ends all workers.
@@ -81,7 +90,7 @@ def run_jobs(
     try:
         while waiting or any(worker.job is not None for worker in crew):
             while waiting and len(crew) < workers and len(crew) < len(waiting) + _busy(crew):
-                crew.append(_hire(work, threads))
+                crew.append(_hire(work, threads, imports))
             for worker in crew:
                 if worker.job is None and waiting:
                     worker.job = waiting.pop()
@@ -131,12 +140,13 @@ def _busy(crew: list[_Worker]) -> int:
     return sum(worker.job is not None for worker in crew)
 
 
-def _hire(work: Work[Any, Any], threads: int) -> _Worker:
-    context = multiprocessing.get_context("spawn")
+def _hire(work: Work[Any, Any], threads: int, imports: Sequence[str]) -> _Worker:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(imports))
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(work, theirs, threads), daemon=True)
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    with _environment({name: str(threads) for name in names}), _ctrl_c_waits():
+    # Numerical libraries read these when they are loaded, which for some of them is in the server.
+    with _environment(_threads(threads)), _ctrl_c_waits():
         process.start()
     theirs.close()
     return _Worker(process, ours)
@@ -157,9 +167,13 @@ def _how_it_ended(code: int | None) -> str:
     return f"the process working on it ended with exit status {code}; run this again"
 
 
+def _threads(count: int) -> dict[str, str]:
+    return dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(count))
+
+
 @contextmanager
 def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Variables that a child inherits: numerical libraries read them once, when they are loaded."""
+    """Variables that a child inherits."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -200,6 +214,7 @@ def _serve(work: Work[Any, Any], pipe: Connection, threads: int) -> None:
     # Ctrl-C goes to the whole group; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    os.environ.update(_threads(threads))
     threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(threads)
     # Libraries that print must not spoil the parent's standard output, which is for JSON.
@@ -209,18 +224,21 @@ def _serve(work: Work[Any, Any], pipe: Connection, threads: int) -> None:
             job = pipe.recv()
         except EOFError:
             return
-        try:
-            result = work(job, lambda done: pipe.send(("progress", done)))
-        except MemoryError:
-            pipe.send(("failed", ("MemoryError", "out of memory; run this again with fewer --workers")))
-        except ValueError as error:
-            pipe.send(("failed", (type(error).__name__, str(error))))
-        except Exception as error:
-            where = traceback.extract_tb(sys.exc_info()[2])[-1]
-            text = f"{type(error).__name__}: {error} (at {os.path.basename(where.filename)}:{where.lineno})"  # noqa: PTH119
-            pipe.send(("failed", (type(error).__name__, text)))
-        else:
-            pipe.send(("done", result))
+        pipe.send(attempt(work, job, lambda done: pipe.send(("progress", done))))
+
+
+def attempt(work: Callable[..., Any], *arguments: Any) -> tuple[str, Any]:
+    """What comes of the call: ("done", its result), or ("failed", (name of the exception's class, what to tell))."""
+    try:
+        return "done", work(*arguments)
+    except MemoryError:
+        return "failed", ("MemoryError", "out of memory; run this again with fewer --workers")
+    except ValueError as error:
+        return "failed", (type(error).__name__, str(error))
+    except Exception as error:
+        where = traceback.extract_tb(sys.exc_info()[2])[-1]
+        text = f"{type(error).__name__}: {error} (at {os.path.basename(where.filename)}:{where.lineno})"  # noqa: PTH119
+        return "failed", (type(error).__name__, text)
 
 
 def _end_with_parent() -> None:

@@ -32,7 +32,7 @@ def test_every_dependency_is_pinned_and_its_licence_is_listed():
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     wanted = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
     names = {re.split(r"[\[><=]", requirement)[0].lower() for requirement in wanted}
-    assert names - constrained_packages() == set()
+    assert names - constrained_packages() == {project["name"]}  # the tests want its other extras
 
 
 def test_constraints_hold_versions_and_no_addresses():

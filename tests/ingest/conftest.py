@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ingest.content_hash import file_stamp
 from ingest.detection import Detections
 from ingest.recording import RecordingJob
+from ingest.recording_file import file_stamp
 from ingest.site import Camera, Detector
 from models.atomic import sha256_file
 

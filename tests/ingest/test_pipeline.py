@@ -16,13 +16,15 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from ingest.__main__ import app
 from ingest.shards import CROPS, MANIFEST, SUMMARY, TRACKLETS, list_shards, load_crops, open_shard
 from ingest.site import load_site
 from ingest.workspace import Workspace
 from models.atomic import sha256_file
 from tests.ingest.conftest import Walker, write_audio, write_video
-from tests.ingest.test_worker_pool import ctrl_c_works
+from tests.ingest.test_worker_pool import ctrl_c_works, workers_of
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
@@ -40,9 +42,11 @@ def start(folder: Path, *options: str) -> subprocess.Popen[str]:
 
 
 def run(folder: Path, *options: str) -> tuple[int, str, str]:
-    process = start(folder, *options)
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
+    """The command in this process, which spares it its imports; its workers are processes of their own all the same."""
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["run", str(folder), *options])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
 
 
 def write_site(folder: Path, cameras: list[dict[str, Any]], **changes: Any) -> None:
@@ -362,15 +366,10 @@ def test_killed_at_any_moment_the_same_command_ends_the_same(reference: Path, re
 
 def kill_workers(process: subprocess.Popen[str]) -> int:
     """Kill the processes that work for it; how many there were."""
-    killed = 0
-    with open(f"/proc/{process.pid}/task/{process.pid}/children") as file:
-        children = [int(child) for child in file.read().split()]
-    for child in children:
-        with open(f"/proc/{child}/cmdline") as file:
-            if "spawn_main" in file.read():
-                os.kill(child, signal.SIGKILL)
-                killed += 1
-    return killed
+    workers = workers_of(process.pid)
+    for worker in workers:
+        os.kill(worker, signal.SIGKILL)
+    return len(workers)
 
 
 def test_what_a_killed_worker_had_in_hand_is_tried_again(reference: Path, tmp_path: Path) -> None:

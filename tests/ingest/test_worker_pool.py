@@ -67,7 +67,7 @@ def test_every_job_ends_in_exactly_one_way() -> None:
 def test_closing_ends_the_workers() -> None:
     events = run_jobs(act, ["sleep"], workers=1, threads=1)
     assert isinstance(next(events), Progress)
-    children = _children(os.getpid())
+    children = workers_of(os.getpid())
     assert len(children) == 1
     events.close()  # type: ignore[attr-defined]
     assert not any(_alive(child) for child in children)
@@ -86,7 +86,7 @@ def test_workers_end_with_a_killed_parent() -> None:
     parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     assert [parent.stdout.readline(), parent.stdout.readline()] == ["Progress\n"] * 2
-    children = _children(parent.pid)
+    children = workers_of(parent.pid)
     assert len(children) == 2
     parent.kill()
     parent.wait()
@@ -135,10 +135,18 @@ def test_ctrl_c_is_quiet_at_any_moment() -> None:
         assert (parent.returncode, said) == (130, "")
 
 
+def workers_of(pid: int) -> list[int]:
+    """The processes that work for the process; they are the children of its fork server."""
+    servers = [child for child in _children(pid) if "forkserver" in _command_line(child)]
+    return [worker for server in servers for worker in _children(server)]
+
+
 def _children(pid: int) -> list[int]:
-    with open(f"/proc/{pid}/task/{pid}/children") as file:
-        children = [int(child) for child in file.read().split()]
-    return [child for child in children if "spawn_main" in _command_line(child)]  # not the resource tracker
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            return [int(child) for child in file.read().split()]
+    except OSError:  # it is gone
+        return []
 
 
 def _command_line(pid: int) -> str:

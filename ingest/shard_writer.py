@@ -18,6 +18,9 @@ from ingest.tracklets import Tracklet
 from models.atomic import write_json
 
 
+_BATCH = 512
+
+
 class ShardWriter:
     """Writes one shard's files into a folder of its own, which the caller then publishes.
 
@@ -36,8 +39,8 @@ class ShardWriter:
         self._camera_id = camera_id
         self._video_id = video_id
         self._start = start
-        self._crops: list[dict[str, Any]] = []
-        self._tracklets: list[dict[str, Any]] = []
+        self._crops = _Rows(MANIFEST_SCHEMA)
+        self._tracklets = _Rows(TRACKLETS_SCHEMA)
         self._tar = tarfile.open(folder / CROPS, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115 closed in finish
 
     @property
@@ -90,8 +93,7 @@ class ShardWriter:
     def finish(self, summary: dict[str, Any]) -> None:
         """Write the tables and the summary. The folder is complete then, though not yet flushed to disk."""
         self._tar.close()
-        tracklets = sorted(self._tracklets, key=lambda row: row["tracklet_id"])
-        _finish(self._folder, self._crops, tracklets, summary)
+        _finish(self._folder, self._crops.table(), self._tracklets.table().sort_by("tracklet_id"), summary)
 
     def _moment(self, pts_s: float) -> int | None:
         if self._start.utc is None:
@@ -123,14 +125,44 @@ def copy_without(shard: Shard, gone: set[str], folder: Path, summary: dict[str, 
     truth = summary.get("ground_truth")
     if truth is not None:
         truth = {**truth, "tracklets": {name: who for name, who in truth["tracklets"].items() if name not in gone}}
-    _finish(folder, crops, tracklets, {**summary, "counts": counts, "ground_truth": truth})
+    _finish(
+        folder,
+        pa.Table.from_pylist(crops, MANIFEST_SCHEMA),
+        pa.Table.from_pylist(tracklets, TRACKLETS_SCHEMA),
+        {**summary, "counts": counts, "ground_truth": truth},
+    )
 
 
-def _finish(
-    folder: Path, crops: list[dict[str, Any]], tracklets: list[dict[str, Any]], summary: dict[str, Any]
-) -> None:
-    pq.write_table(pa.Table.from_pylist(crops, MANIFEST_SCHEMA), folder / MANIFEST)
-    pq.write_table(pa.Table.from_pylist(tracklets, TRACKLETS_SCHEMA), folder / TRACKLETS)
+class _Rows:
+    """A table that grows row by row. Rows in Python's form take ten times the room, so few are kept that way."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._batches: list[pa.RecordBatch] = []
+        self._rows: list[dict[str, Any]] = []
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def append(self, row: dict[str, Any]) -> None:
+        self._rows.append(row)
+        self._count += 1
+        if len(self._rows) >= _BATCH:
+            self._flush()
+
+    def table(self) -> pa.Table:
+        self._flush()
+        return pa.Table.from_batches(self._batches, self._schema).combine_chunks()
+
+    def _flush(self) -> None:
+        self._batches.append(pa.RecordBatch.from_pylist(self._rows, self._schema))
+        self._rows = []
+
+
+def _finish(folder: Path, crops: pa.Table, tracklets: pa.Table, summary: dict[str, Any]) -> None:
+    pq.write_table(crops, folder / MANIFEST)
+    pq.write_table(tracklets, folder / TRACKLETS)
     write_json(folder / SUMMARY, {"schema": SCHEMA, **summary})
 
 

@@ -17,7 +17,6 @@ from ingest.shards import CROPS, MANIFEST, MANIFEST_SCHEMA, SCHEMA, SUMMARY, TRA
 from ingest.tracklets import Tracklet
 from models.atomic import write_json
 
-
 _BATCH = 512
 
 

@@ -59,7 +59,9 @@ def test_mutated_recordings_are_ingested_or_refused(tmp_path: Path) -> None:
     """No crash, no hang (a minute without news), no partial shard."""
     write_corpus(tmp_path / "corpus")
     originals = [
-        path for path in sorted((tmp_path / "corpus").glob("*.*")) if path.suffix != ".yaml" and path.stat().st_size
+        path
+        for path in sorted((tmp_path / "corpus").glob("*.*"))
+        if path.suffix != ".yaml" and path.is_file() and path.stat().st_size
     ]
     rounds = ROUNDS or 2000
     jobs = [

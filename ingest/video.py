@@ -262,6 +262,11 @@ class VideoReader:
             except StopIteration:
                 self._complain()
                 return
+            except IndexError:
+                # A packet of a stream that comes up in the middle, which PyAV does not know: damage. It is read past.
+                self.counts.damaged += 1
+                packets = self._container.demux(self._stream)
+                continue
             except (av.FFmpegError, OSError, ValueError):
                 # The container itself ends in the middle of something: what was decoded is what there is.
                 self._complain()

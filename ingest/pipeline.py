@@ -319,7 +319,7 @@ class _Run:
             try:
                 found = camera_videos(camera)
             except StoreError as error:
-                self._refuse(camera, patterns, str(error.strerror))
+                self._refuse(camera, patterns, str(error))
                 continue
             if camera.videos and not found:
                 self._refuse(camera, patterns, f"camera '{camera.id}': no file matches {patterns}; correct 'videos'")

@@ -9,19 +9,24 @@ them publishes them.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import os
 import platform
+import shutil
 import tempfile
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ingest.detection import make_detector
 from ingest.disk_full import disk_full_said
 from ingest.recording import RecordingJob, ingest_recording
 from ingest.worker_pool import Done, Failed, attempt
+
+_SCRATCH = "calr-ingest-"
 
 
 class ClusterError(ValueError):
@@ -105,11 +110,36 @@ def _ingest(job: RecordingJob, shard_id: str) -> dict[str, bytes]:
 
     if job.shard_id != shard_id:
         raise ClusterError("another version of this package is installed there; install the same one everywhere")
+    detector = make_detector(job.detector, job.site_folder)
+    if detector.fingerprint() != job.detector_fingerprint:
+        raise ClusterError("the detector's weights there are others; put the same file on every machine")
     cv2.setNumThreads(1)
-    with tempfile.TemporaryDirectory(prefix="calr-ingest-") as temporary:
-        folder = Path(temporary) / "shard"
-        ingest_recording(replace(job, folder=folder), threads=1)
+    with _scratch() as scratch:
+        folder = scratch / "shard"
+        ingest_recording(replace(job, folder=folder), detector=detector, threads=1)
         return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    """A folder for the time of one recording. What a killed task left behind, crops of people among it, goes first: a
+    folder belongs to a task that is alive as long as it is locked."""
+    parent = Path(tempfile.gettempdir())
+    for left in parent.glob(f"{_SCRATCH}*"):
+        with contextlib.suppress(OSError), _locked(left):
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH) as made, _locked(Path(made)):
+        yield Path(made)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> None:

@@ -27,6 +27,9 @@ _BLOCK = 8 << 20
 class StoreError(OSError):
     """The store cannot be reached, or does not let us in. It says nothing about the recording."""
 
+    def __str__(self) -> str:
+        return str(self.strerror)  # without a number that nobody knows
+
 
 def in_store(written: str) -> bool:
     """Whether a path of site.yaml names objects of a store."""
@@ -108,8 +111,11 @@ class _ObjectReader(io.RawIOBase):
         return True
 
     def read(self, size: int | None = -1) -> bytes:
-        with _told(self._name):
-            return bytes(self._file.read(-1 if size is None else size))
+        try:
+            with _told(self._name):
+                return bytes(self._file.read(-1 if size is None else size))
+        except FileNotFoundError:
+            raise StoreError(errno.ENOENT, f"{self._name}: it was taken out of the store while it was read") from None
 
     def seek(self, offset: int, whence: int = 0) -> int:
         return int(self._file.seek(offset, whence))

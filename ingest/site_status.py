@@ -11,7 +11,7 @@ from typing import Any
 
 from ingest.content_hash import ContentHashes
 from ingest.coverage import Span, covered, gaps, timeline
-from ingest.recording_file import identity, in_store
+from ingest.recording_file import StoreError, identity, in_store
 from ingest.set_aside import Failure, SetAside
 from ingest.shards import Shard, left_out_shards, list_shards
 from ingest.site import Camera, SiteConfig, camera_videos
@@ -137,7 +137,12 @@ def _camera(camera: Camera, shards: list[Shard], left_out: int, hashes: ContentH
     status.failures = aside.of(camera.id)
     done = {shard.video_sha256 for shard in shards}
     failed = {name if in_store(name := failure.path) else identity(Path(name)) for failure in status.failures}
-    for recording in camera_videos(camera):
+    try:
+        recordings = camera_videos(camera)
+    except StoreError as error:
+        recordings = []
+        status.failures.append(Failure(camera.id, ", ".join(video.path for video in camera.videos), str(error), 1))
+    for recording in recordings:
         known = hashes.known(recording.path)
         if known not in done and identity(recording.path) not in failed:
             status.queue += 1

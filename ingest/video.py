@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ _FALLBACK_FPS = 25.0
 _MAX_PIXELS = 64_000_000
 # Wider or narrower pixels than this are damage, not a format. Half-width recordings of old recorders are 2 : 1.
 _WIDEST_PIXEL = 4.0
+_PASSED_ON = ("seek", "tell", "seekable", "close")
 
 
 class VideoError(ValueError):
@@ -105,22 +106,24 @@ class Frame:
         return self._picture(self._decoded)
 
 
-class _Object:
-    """A store's object as FFmpeg wants it. FFmpeg takes an error for the end of the file, and half a recording must not
-    be taken for a whole one: so the error is kept."""
+class _Source:
+    """A recording's bytes as FFmpeg wants them. It opens nothing itself, so that a script or a playlist dressed up as a
+    video cannot make it. It takes an error for the end of the file, and half a recording must not be taken for a whole
+    one because a store went away: so that is kept."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def __init__(self, path: RecordingPath) -> None:
+        self._file = open_recording(path)
+        self.name = path.name  # its ending helps to tell the container
         self.failure: StoreError | None = None
-        self.seek, self.tell, self.seekable, self.close = file.seek, file.tell, file.seekable, file.close
+        self.seek, self.tell, self.seekable, self.close = (getattr(self._file, name) for name in _PASSED_ON)
 
     def read(self, size: int) -> bytes:
         try:
             return self._file.read(size)
         except StoreError as error:
             self.failure = error
-        except OSError as error:
-            self.failure = StoreError(error.errno, f"{error.filename}: {error.strerror} any more")
+        except OSError:
+            pass  # a bad place on a disk: what was read before it is what there is
         return b""
 
 
@@ -147,21 +150,19 @@ class VideoReader:
         self.counts = DecodeCounts()
         try:
             size, _ = file_stamp(path)
-            whole = not isinstance(path, Path) or stat.S_ISREG(path.stat().st_mode)
+            if isinstance(path, Path) and not stat.S_ISREG(path.stat().st_mode):
+                raise VideoError(f"{path}: not a file")
+            if size == 0:
+                raise VideoError(f"{path}: empty (0 bytes); record or copy it again")
+            self._source = _Source(path)
         except StoreError:
             raise
         except OSError as error:
             raise VideoError(f"{path}: cannot be opened: {error.strerror}; check the path in site.yaml") from None
-        if not whole:
-            raise VideoError(f"{path}: not a file")
-        if size == 0:
-            raise VideoError(f"{path}: empty (0 bytes); record or copy it again")
-        self._object = None if isinstance(path, Path) else _Object(open_recording(path))
-        # A playlist dressed up as a video must not make us fetch anything.
-        source, protocols = (str(path.absolute()), "file") if self._object is None else (self._object, "")
         try:
-            self._container = av.open(source, metadata_errors="replace", options={"protocol_whitelist": protocols})
+            self._container = av.open(self._source, metadata_errors="replace", options={"protocol_whitelist": ""})
         except (av.FFmpegError, OSError, ValueError) as error:
+            self._source.close()
             self._complain()
             raise VideoError(f"{path}: {_why_unreadable(path, error)}") from None
         try:
@@ -179,8 +180,7 @@ class VideoReader:
 
     def __exit__(self, *_: object) -> None:
         self._container.close()
-        if self._object is not None:
-            self._object.close()
+        self._source.close()
 
     def frames(self) -> Iterator[Frame]:
         """All frames in order. Can be run through once."""
@@ -282,8 +282,8 @@ class VideoReader:
 
     def _complain(self) -> None:
         """Raise what went wrong with the store, if anything did."""
-        if self._object is not None and self._object.failure is not None:
-            raise self._object.failure
+        if self._source.failure is not None:
+            raise self._source.failure
 
     def _video_stream(self) -> Any:
         from av.stream import Disposition

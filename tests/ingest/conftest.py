@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -85,6 +86,16 @@ def write_video(
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def write_cameras(folder: Path, count: int, seconds: float) -> list[dict[str, Any]]:
+    """A recording for each of so many cameras, a walker in each; the cameras as site.yaml has them."""
+    cameras = []
+    for number in range(count):
+        walkers = [Walker(feet=110 + 10 * number, start=0.8, speed=45)]
+        path = write_video(folder / f"cam{number}.mp4", seconds, walkers, creation_time="2026-03-01T08:00:00Z")
+        cameras.append({"id": f"cam{number}", "videos": [str(path)]})
+    return cameras
 
 
 def write_audio(path: Path) -> Path:

@@ -18,9 +18,10 @@ from typer.testing import CliRunner
 
 from ingest.__main__ import app
 from ingest.pipeline import IngestResult, ingest_site
+from ingest.ray_cluster import _scratch, _shard_of
 from ingest.set_aside import TRIES
 from ingest.site import load_site
-from tests.ingest.conftest import Walker, write_video
+from tests.ingest.conftest import make_job, write_cameras
 from tests.ingest.test_pipeline import content_of, write_site
 
 # Two Ray nodes and their workers take half a minute to start.
@@ -44,16 +45,7 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture
 def recordings(tmp_path: Path) -> list[dict[str, Any]]:
     """Six cameras with a recording each."""
-    cameras = []
-    for number in range(6):
-        path = write_video(
-            tmp_path / "recordings" / f"cam{number}.mp4",
-            4.0,
-            [Walker(feet=120 + 10 * number, start=0.8, speed=45)],
-            creation_time="2026-03-01T08:00:00Z",
-        )
-        cameras.append({"id": f"cam{number}", "videos": [str(path)]})
-    return cameras
+    return write_cameras(tmp_path / "recordings", 6, 4.0)
 
 
 def test_without_a_cluster_it_is_said_how_to_start_one(
@@ -65,6 +57,24 @@ def test_without_a_cluster_it_is_said_how_to_start_one(
     result = CliRunner().invoke(app, ["run", str(tmp_path / "ray"), "--executor", "ray"])
     assert result.exit_code == 1
     assert "ray start --head" in result.stderr
+
+
+def test_another_version_or_other_weights_on_a_machine_are_refused(recordings: list[dict[str, Any]]) -> None:
+    job = make_job(Path(recordings[0]["videos"][0]), Path())
+    kind, (name, said) = _shard_of(job, "another")
+    assert (kind, name) == ("failed", "ClusterError")
+    assert "version" in said
+    assert _shard_of(job, job.shard_id)[1][1].startswith("the detector's weights there are others")
+
+
+def test_what_a_killed_task_left_goes_and_what_is_in_use_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "calr-ingest-left").mkdir()
+    (tmp_path / "calr-ingest-left" / "crops.tar").touch()
+    with _scratch() as first, _scratch() as second:
+        assert first.is_dir()
+        assert sorted(tmp_path.iterdir()) == sorted([first, second])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_lost_machine_costs_nothing_and_the_shards_are_the_same(

@@ -20,7 +20,7 @@ from ingest.recording import ingest_recording
 from ingest.shards import open_shard
 from ingest.worker_pool import Done, Failed, run_jobs
 from models.atomic import publish_folder
-from tests.ingest.conftest import BlueDetector, Walker, make_job, write_video
+from tests.ingest.conftest import BlueDetector, make_job, write_cameras
 from tests.ingest.corpus import write_corpus
 from tests.ingest.test_pipeline import content_of, run, start, write_site
 from tests.soak import ROUNDS, SEED, mutated, record
@@ -86,15 +86,7 @@ def test_mutated_recordings_are_ingested_or_refused(tmp_path: Path) -> None:
 @pytest.mark.timeout(7200)
 def test_random_kills_leave_the_same_shards(tmp_path: Path) -> None:
     """`kill -9` of everything that works for the command, then the same command again, many times over."""
-    cameras = []
-    for number in range(4):
-        path = write_video(
-            tmp_path / "recordings" / f"cam{number}.mp4",
-            6.0,
-            [Walker(feet=110 + 10 * number, start=0.8, speed=45)],
-            creation_time="2026-03-01T08:00:00Z",
-        )
-        cameras.append({"id": f"cam{number}", "videos": [str(path)]})
+    cameras = write_cameras(tmp_path / "recordings", 4, 6.0)
     site, undisturbed = tmp_path / "site", tmp_path / "undisturbed"
     write_site(undisturbed, cameras)
     began = time.monotonic()

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from ingest.video import FrameSampler, VideoError, VideoReader, frames, probe
 from tests.ingest.conftest import FPS, HEIGHT, WIDTH, Walker, draw, write_audio, write_video
+from tests.ingest.corpus import write_corpus
+from tests.soak import mutated
 
 
 def test_what_a_file_says(walk: Path) -> None:
@@ -55,6 +57,24 @@ def test_frames_without_timestamps_are_estimated_and_counted(tmp_path: Path) -> 
         assert len(times) == FPS
         assert all(b > a for a, b in pairwise(times))
         assert reader.counts.pts_estimated == len(times)
+
+
+def test_a_script_dressed_up_as_a_recording_opens_nothing(tmp_path: Path) -> None:
+    """FFmpeg's concat script would show another recording, which may be another camera's, under other masks."""
+    write_video(tmp_path / "other.mp4")
+    (tmp_path / "it.mp4").write_text("ffconcat version 1.0\nfile other.mp4\n")
+    with pytest.raises(VideoError, match=r"it\.mp4: "):
+        probe(tmp_path / "it.mp4")
+
+
+def test_a_stream_that_comes_up_in_the_middle_is_damage_and_read_past(tmp_path: Path) -> None:
+    """PyAV knows the streams of the beginning only; this change to an MPEG-TS was found by fuzzing."""
+    write_corpus(tmp_path)
+    path = tmp_path / "interlaced.ts"
+    path.write_bytes(mutated(path.read_bytes(), random.Random("1-272")))
+    with VideoReader(path) as reader:
+        assert sum(1 for _ in reader.frames()) > 0
+        assert reader.counts.damaged > 0
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "text", "audio", "folder", "header only", "noise"])

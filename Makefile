@@ -79,7 +79,7 @@ lint: $(READY_DEV)  ## ruff, mypy, the one-way rule of imports, and that every e
 	@echo "the extras cpu, openvino, gpu, ray and s3 resolve" >&2
 
 test: lint  ## lint, types, unit, integration and end to end on a small slice
-	@$(VENV)/bin/pytest -m "not soak and not gpu"
+	@$(VENV)/bin/pytest -m "not soak and not gpu" --numprocesses auto --maxprocesses 4 --dist loadfile
 
 soak: $(READY_DEV)  ## the long tests (kills, fuzzing, hours of video); appends to docs/soak.jsonl
 	@$(VENV)/bin/pytest -m soak --timeout 7200

@@ -7,6 +7,7 @@ which two recordings at a time then fight over.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -14,6 +15,10 @@ import yaml
 from numpy.typing import NDArray
 
 from ingest.detection import Detections, DetectorError
+from ingest.yolo_reshape import reshape_yolo
+
+if TYPE_CHECKING:
+    import openvino
 
 _GREY = (114, 114, 114)  # what ultralytics pads frames with, in training and after
 
@@ -31,30 +36,19 @@ class OpenVinoYolo:
 
     def __init__(self, folder: Path) -> None:
         import openvino
-        from openvino.preprocess import ColorFormat, PrePostProcessor
 
+        self._core = openvino.Core()
         try:
             metadata = yaml.safe_load((folder / "metadata.yaml").read_text(encoding="utf-8"))
             names = {int(number): str(name) for number, name in metadata["names"].items()}
             height, width = (int(side) for side in metadata["imgsz"])
-            core = openvino.Core()
-            model = core.read_model(next(folder.glob("*.xml")))
+            self._network = next(folder.glob("*.xml"))
+            model = self._core.read_model(self._network)
             if model.is_dynamic():
                 model.reshape([1, 3, height, width])
             shape = [int(side) for side in model.output(0).shape]
             if len(model.outputs) != 1 or len(shape) != 3 or shape[1] != 4 + len(names):
                 raise ValueError(f"its output {shape} is not (1, {4 + len(names)}, places)")
-            steps = PrePostProcessor(model)
-            given = steps.input().tensor()
-            given.set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
-            given.set_color_format(ColorFormat.BGR)
-            steps.input().model().set_layout(openvino.Layout("NCHW"))
-            steps.input().preprocess().convert_element_type(openvino.Type.f32).convert_color(ColorFormat.RGB).scale(
-                255.0
-            )
-            # As many threads as the worker pool gave this process.
-            settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": max(1, cv2.getNumThreads())}
-            self._request = core.compile_model(steps.build(), "CPU", settings).create_infer_request()
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, StopIteration) as error:
             first = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
             raise DetectorError(f"{folder}: not a YOLO as ultralytics exports it to OpenVINO: {first}") from None
@@ -63,7 +57,9 @@ class OpenVinoYolo:
             known = ", ".join(list(names.values())[:5])
             raise DetectorError(f"{folder}: knows no class 'person' (but {known}, ...); use a YOLO trained on people")
         self._person = people[0]
-        self._size = (width, height)
+        self._whole = (width, height)
+        # By the size asked for: the size it got, and the network compiled for it.
+        self._compiled: dict[tuple[int, int], tuple[tuple[int, int], openvino.InferRequest]] = {}
 
     def detect(self, frame: NDArray[np.uint8], lowest: float, most_overlap: float) -> Detections:
         """People in a frame (height, width, 3) uint8 BGR.
@@ -73,18 +69,56 @@ class OpenVinoYolo:
             lowest: smallest score of what is returned.
             most_overlap: of two boxes that overlap more (IoU), only the better is returned.
         """
-        padded, scale, (left, top) = letterbox(frame, self._size)
-        rows = np.asarray(self._request.infer({0: padded[None]}, share_inputs=True)[0])[0]
+        wanted = without_bars(frame.shape[1], frame.shape[0], self._whole)
+        if wanted not in self._compiled:
+            self._compiled[wanted] = self._compile(wanted)
+        size, request = self._compiled[wanted]
+        padded, scale, (left, top) = letterbox(frame, size)
+        rows = np.asarray(request.infer({0: padded[None]}, share_inputs=True)[0])[0]
         scores = rows[4 + self._person]
         # Boxes of other classes do not compete with people's, but a place is the person's only if that fits best.
-        places = np.flatnonzero((scores >= lowest) & (scores >= rows[4:].max(axis=0)))
-        centre, size = rows[:2, places].T, rows[2:4, places].T
-        corners = np.concatenate([centre - size / 2, size], axis=1)
+        places = np.flatnonzero(scores >= lowest)
+        places = places[scores[places] >= rows[4:, places].max(axis=0)]
+        centre, extent = rows[:2, places].T, rows[2:4, places].T
+        corners = np.concatenate([centre - extent / 2, extent], axis=1)
         kept = cv2.dnn.NMSBoxes(corners.tolist(), scores[places].tolist(), lowest, most_overlap)
         chosen = places[np.asarray(kept, np.int64).reshape(-1)]
-        centre, size = rows[:2, chosen].T, rows[2:4, chosen].T
-        boxes = (np.concatenate([centre - size / 2, centre + size / 2], axis=1) - [left, top, left, top]) / scale
+        centre, extent = rows[:2, chosen].T, rows[2:4, chosen].T
+        boxes = (np.concatenate([centre - extent / 2, centre + extent / 2], axis=1) - [left, top, left, top]) / scale
         return Detections(boxes.astype(np.float32), scores[chosen].astype(np.float32))
+
+    def _compile(self, size: tuple[int, int]) -> tuple[tuple[int, int], openvino.InferRequest]:
+        """The network for an input of (width, height), or for that of the export where it cannot be reshaped."""
+        import openvino
+        from openvino.preprocess import ColorFormat, PrePostProcessor
+
+        model = self._core.read_model(self._network)
+        try:
+            if model.is_dynamic() or size != self._whole:
+                reshape_yolo(model, size[1], size[0])
+        except ValueError:
+            size = self._whole
+            model = self._core.read_model(self._network)
+        steps = PrePostProcessor(model)
+        given = steps.input().tensor()
+        given.set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
+        given.set_color_format(ColorFormat.BGR)
+        steps.input().model().set_layout(openvino.Layout("NCHW"))
+        steps.input().preprocess().convert_element_type(openvino.Type.f32).convert_color(ColorFormat.RGB).scale(255.0)
+        # As many threads as the worker pool gave this process.
+        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": max(1, cv2.getNumThreads())}
+        return size, self._core.compile_model(steps.build(), "CPU", settings).create_infer_request()
+
+
+def without_bars(width: int, height: int, whole: tuple[int, int]) -> tuple[int, int]:
+    """The smallest input (width, height) that a frame fits in at the scale it has in the `whole` one.
+
+    Both sides are multiples of 32, the coarsest stride of the network, and the padding left is less than that.
+    """
+    scale = min(whole[0] / width, whole[1] / height)
+    sides = zip((width, height), whole, strict=True)
+    across, down = (min(limit, -(-max(1, round(side * scale)) // 32) * 32) for side, limit in sides)
+    return across, down
 
 
 def letterbox(frame: NDArray[np.uint8], size: tuple[int, int]) -> tuple[NDArray[np.uint8], float, tuple[int, int]]:

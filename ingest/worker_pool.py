@@ -144,7 +144,7 @@ def _hire(work: Work[Any, Any], threads: int, imports: Sequence[str]) -> _Worker
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(imports))
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(work, theirs, threads), daemon=True)
+    process = context.Process(target=_serve, args=(work, theirs, threads, dict(os.environ)), daemon=True)
     # Numerical libraries read these when they are loaded, which for some of them is in the server.
     with _environment(_threads(threads)), _ctrl_c_waits():
         process.start()
@@ -208,13 +208,15 @@ def _ctrl_c_waits() -> Iterator[None]:
             signal.raise_signal(signal.SIGINT)
 
 
-def _serve(work: Work[Any, Any], pipe: Connection, threads: int) -> None:
+def _serve(work: Work[Any, Any], pipe: Connection, threads: int, environment: dict[str, str]) -> None:
     import cv2
 
     # Ctrl-C goes to the whole group; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    os.environ.update(_threads(threads))
+    # What was inherited is the environment at the time of the server's start, which may have been long ago.
+    os.environ.clear()
+    os.environ.update(environment | _threads(threads))
     threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(threads)
     # Libraries that print must not spoil the parent's standard output, which is for JSON.

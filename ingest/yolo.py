@@ -55,7 +55,7 @@ class YoloDetector:
 
     def fingerprint(self) -> str:
         """Content of the weights and the settings of this file."""
-        return f"yolo-2:{self._sha256}:{self._image_size}:{LOWEST_SCORE}:{NMS_IOU}"
+        return f"yolo-3:{self._sha256}:{self._image_size}:{LOWEST_SCORE}:{NMS_IOU}"
 
     def begin(self, preview: Iterable[NDArray[np.uint8]]) -> None:
         """Nothing is kept between frames."""

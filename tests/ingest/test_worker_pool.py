@@ -29,6 +29,8 @@ def act(job: str, progress: Callable[[float], None]) -> str:
         raise KeyError("oops")
     if job == "print":
         print("on standard output")
+    if job.startswith("$"):
+        return os.environ.get(job[1:], "unset")
     if job.startswith("sleep"):
         time.sleep(600)
     return f"{job} done"
@@ -62,6 +64,16 @@ def test_every_job_ends_in_exactly_one_way() -> None:
     assert texts["value"] == "the file is wrong"
     assert texts["bug"].startswith("KeyError")
     assert progress >= {0, 2, 7}
+
+
+def test_workers_have_the_environment_of_their_own_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def seen() -> list[object]:
+        events = run_jobs(act, ["$CALR_TEST_STORE_KEY"], workers=1, threads=1)
+        return [event.result for event in events if isinstance(event, Done)]
+
+    assert seen() == ["unset"]
+    monkeypatch.setenv("CALR_TEST_STORE_KEY", "set later than the server that forks the workers was started")
+    assert seen() == ["set later than the server that forks the workers was started"]
 
 
 def test_closing_ends_the_workers() -> None:

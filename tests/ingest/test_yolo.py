@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ingest.detection import DetectorError, make_detector
+from ingest.box_overlap import iou
+from ingest.detection import Detections, DetectorError, make_detector
 from ingest.site import Detector
 from ingest.yolo import LOWEST_SCORE, NMS_IOU, YoloDetector
 from models.atomic import sha256_file
@@ -130,7 +131,8 @@ def test_real_people_are_found(shared_data: Path) -> None:
 
 @pytest.mark.shared_data
 def test_openvino_finds_what_ultralytics_finds(shared_data: Path) -> None:
-    """The same weights, run by ultralytics' own code."""
+    """The same weights, run by ultralytics' own code: square frames get the same input, so the same answer; ultralytics
+    puts others between grey bars, which are left out here, and only who is plainly there must be found by both."""
     from ingest.ultralytics_offline import prepare_ultralytics
     from ingest.video import frames
 
@@ -139,25 +141,35 @@ def test_openvino_finds_what_ultralytics_finds(shared_data: Path) -> None:
 
     weights = shared_data / "weights/yolov8n_int8_openvino_model"
     theirs, ours = YOLO(str(weights), task="detect"), YoloDetector(str(weights), shared_data)
-    people = 0
-    for frame in frames(shared_data / "footage/plaza/cam2.mp4"):
-        # Every shape: wide, tall, larger and smaller than the network's input.
-        image = [frame.image, frame.image[:, 200:420], np.kron(frame.image, np.ones((2, 2, 1), np.uint8))][
-            frame.index % 3
-        ]
-        if frame.index % 40 not in (0, 1, 2):
-            continue
+
+    def both(image: np.ndarray) -> tuple[Detections, Detections]:
         result = theirs.predict(image, conf=LOWEST_SCORE, iou=NMS_IOU, classes=[0], verbose=False, save=False)[0].boxes
         found = ours.detect(image)
-        order, their_order = np.argsort(-found.scores), np.argsort(-result.conf.numpy())
-        np.testing.assert_allclose(found.scores[order], result.conf.numpy()[their_order], atol=2e-2)
         size = np.asarray([image.shape[1], image.shape[0]] * 2, np.float32)
-        inside = np.clip(found.boxes[order], 0, size)  # ultralytics cuts boxes at the frame
-        np.testing.assert_allclose(inside, result.xyxy.numpy()[their_order], atol=2.0)
+        found = Detections(np.clip(found.boxes, 0, size), found.scores)  # ultralytics cuts boxes at the frame
+        return found, Detections(result.xyxy.numpy(), result.conf.numpy())
+
+    people = sure = agreed = 0
+    for frame in frames(shared_data / "footage/plaza/cam2.mp4"):
+        if frame.index % 20:
+            continue
+        whole = frame.image
+        double = np.kron(whole, np.ones((2, 2, 1), np.uint8))
+        square = [whole[:, 80:560], double[:960, 200:1160]][frame.index // 20 % 2]
+        found, wanted = both(np.ascontiguousarray(square))
+        order, their_order = np.argsort(-found.scores), np.argsort(-wanted.scores)
+        np.testing.assert_allclose(found.scores[order], wanted.scores[their_order], atol=2e-2)
+        np.testing.assert_allclose(found.boxes[order], wanted.boxes[their_order], atol=4.0)
         people += len(found)
-        if frame.index > 300:
+        found, wanted = both(np.ascontiguousarray([whole, whole[:, 200:420], double][frame.index // 20 % 3]))
+        overlaps = iou(wanted.boxes[wanted.scores >= 0.5], found.boxes)
+        sure += len(overlaps)
+        agreed += int((overlaps >= 0.75).any(axis=1).sum())
+        if frame.index > 600:
             break
     assert people > 50
+    assert sure > 50
+    assert agreed >= 0.95 * sure
 
 
 def test_what_is_no_export_is_refused(tmp_path: Path) -> None:

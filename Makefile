@@ -20,7 +20,9 @@ endif
 RIVALS      := onnxruntime onnxruntime-gpu onnxruntime-openvino faiss-cpu faiss-gpu
 READY       := $(VENV)/.ready-$(EXTRA)
 READY_DEV   := $(VENV)/.ready-$(EXTRA)-dev
-INSTALL     := $(VENV)/bin/uv pip install --quiet --python $(RUN) --constraint constraints.txt
+# Compiled here, on all cores: else every process compiles PyTorch anew where Python may not write its cache, and the
+# first one everywhere.
+INSTALL     := $(VENV)/bin/uv pip install --quiet --compile-bytecode --python $(RUN) --constraint constraints.txt
 
 .PHONY: help setup demo test lint soak train-site ingest serve bench need-site
 
@@ -79,7 +81,7 @@ lint: $(READY_DEV)  ## ruff, mypy, the one-way rule of imports, and that every e
 	@echo "the extras cpu, openvino, gpu, ray and s3 resolve" >&2
 
 test: lint  ## lint, types, unit, integration and end to end on a small slice
-	@$(VENV)/bin/pytest -m "not soak and not gpu" --numprocesses auto --maxprocesses 4 --dist loadfile
+	@$(VENV)/bin/pytest -m "not soak and not gpu" --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 soak: $(READY_DEV)  ## the long tests (kills, fuzzing, hours of video); appends to docs/soak.jsonl
 	@$(VENV)/bin/pytest -m soak --timeout 7200

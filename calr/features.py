@@ -96,6 +96,7 @@ def _openvino(net: nn.Module, images: Tensor, precision: Precision) -> Forward:
     settings = {
         "INFERENCE_PRECISION_HINT": "bf16" if precision.bf16 else "f32",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "ENABLE_CPU_PINNING": False,  # else every process on this machine works on the same, first cores
     }
     compiled = openvino.Core().compile_model(model, "CPU", settings)
     return lambda batch: torch.from_numpy(np.array(compiled(batch.contiguous().numpy())[0]))

@@ -106,7 +106,12 @@ class OpenVinoYolo:
         steps.input().model().set_layout(openvino.Layout("NCHW"))
         steps.input().preprocess().convert_element_type(openvino.Type.f32).convert_color(ColorFormat.RGB).scale(255.0)
         # As many threads as the worker pool gave this process.
-        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": max(1, cv2.getNumThreads())}
+        # Tied to cores, as is the default, every worker would run on the same one.
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": max(1, cv2.getNumThreads()),
+            "ENABLE_CPU_PINNING": False,
+        }
         return size, self._core.compile_model(steps.build(), "CPU", settings).create_infer_request()
 
 

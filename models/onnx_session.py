@@ -40,7 +40,11 @@ def provider_order(threads: int | None = None) -> list[tuple[str, dict[str, str]
     if "CUDAExecutionProvider" in available:
         order.append(("CUDAExecutionProvider", {}))
     if "OpenVINOExecutionProvider" in available:
-        settings: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": "bf16" if cpu_has_bfloat16() else "f32"}
+        # Tied to cores, as is the default, the threads of every process on this machine would share the first ones.
+        settings: dict[str, str | int | bool] = {
+            "INFERENCE_PRECISION_HINT": "bf16" if cpu_has_bfloat16() else "f32",
+            "ENABLE_CPU_PINNING": False,
+        }
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
         # The provider wants a JSON document as a string, not a path and not a mapping.

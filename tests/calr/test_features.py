@@ -12,6 +12,7 @@ from calr import features
 from calr.features import extract
 from calr.precision import Precision
 from models.reid import ARCHITECTURES, build_reid
+from tests.affinity import share_tied
 
 FLOAT = Precision("cpu", bf16=False)
 
@@ -31,6 +32,19 @@ def test_compiled_features_are_those_of_the_network(arch: str, pooling: str, mon
     assert net.training, "left as it came"
     assert calls == [(4, 11), (8, 11), (11, 11)]
     assert np.array_equal(compiled, extract(net, images, FLOAT, 4)), "the same twice"
+
+
+@pytest.mark.skipif(find_spec("openvino") is None, reason="only the openvino extra has OpenVINO")
+def test_compiled_features_are_not_tied_to_some_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "WORTH_COMPILING", 1)
+    net = build_reid("osnet_x0_25")
+    images = torch.randint(0, 256, (1024, 3, 64, 32), dtype=torch.uint8)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        assert share_tied(lambda: extract(net, images, FLOAT)) < 0.01
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_features_have_length_one_and_follow_the_weights() -> None:

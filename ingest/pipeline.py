@@ -44,6 +44,8 @@ from models.atomic import publish_folder
 STAGE = "ingest"
 SAVE_EVERY_S = 5.0
 """Hashes are saved so often while recordings are read, so that a killed run does not read them all again."""
+TIDYING_SHARE = 0.05
+"""Of a run, at most: what is done after a recording and takes longer the more shards there are."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,7 @@ class _Run:
         self.new = 0
         # `seconds` in the status is what the work took, not how long it took to see that there is none.
         self.working = False
+        self.tidy_again = 0.0
         before = workspace.read_status(STAGE) or {}
         self.earlier_s = float(before.get("seconds") or 0.0)
         self.stopped_before = before.get("state") in ("running", "interrupted", "failed")
@@ -392,7 +395,9 @@ class _Run:
                 tries=TRIES,
                 imports=("ingest.byte_track",),
             )
-        with contextlib.closing(events):  # whatever ends this loop also ends the workers
+        with contextlib.ExitStack() as ending:
+            ending.callback(remove_superseded, self.workspace)
+            ending.enter_context(contextlib.closing(events))  # whatever ends this loop also ends the workers
             for event in events:
                 job = jobs[event.job]
                 if isinstance(event, Progress):
@@ -431,8 +436,15 @@ class _Run:
             return
         self.new += 1
         self.set_aside.forget(job.camera.id, job.shard_id)
-        remove_superseded(self.workspace)
-        self.write_status("running")
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Remove what was superseded and write how far the run is, both of which look through all shards there are."""
+        began = time.monotonic()
+        if began >= self.tidy_again:
+            remove_superseded(self.workspace)
+            self.write_status("running")
+            self.tidy_again = began + (time.monotonic() - began) / TIDYING_SHARE
 
 
 def _of(erasures: list[Erasure], video_sha256: str) -> list[Erasure]:

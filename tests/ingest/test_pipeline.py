@@ -12,17 +12,19 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 from typer.testing import CliRunner
 
+from ingest import pipeline
 from ingest.__main__ import app
-from ingest.shards import CROPS, MANIFEST, SUMMARY, TRACKLETS, list_shards, load_crops, open_shard
+from ingest.shards import CROPS, MANIFEST, SUMMARY, TRACKLETS, list_shards, load_crops, open_shard, remove_superseded
 from ingest.site import load_site
 from ingest.workspace import Workspace
-from models.atomic import sha256_file
+from models.atomic import publish_folder, sha256_file
 from tests.ingest.conftest import Walker, write_audio, write_video
 from tests.ingest.test_worker_pool import ctrl_c_works, workers_of
 
@@ -319,6 +321,32 @@ def test_usage(tmp_path: Path) -> None:
     code, _, err = run(tmp_path / "nowhere")
     assert code == 1
     assert re.search(r"error: site .*nowhere.*no site.yaml found", err)
+
+
+def test_the_more_shards_there_are_the_less_often_all_are_looked_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(6):
+        write_video(tmp_path / f"{number}.mp4", 0.5 + number / 10)
+    write_site(tmp_path, [{"id": "cam1", "videos": ["*.mp4"]}])
+    clock, looks = [0.0], []
+
+    def look(workspace: Workspace) -> None:
+        looks.append(workspace)
+        clock[0] += 3.0
+        remove_superseded(workspace)
+
+    def publish(source: Path, target: Path) -> None:
+        publish_folder(source, target)
+        clock[0] += 20.0
+
+    monkeypatch.setattr(pipeline, "remove_superseded", look)
+    monkeypatch.setattr(pipeline, "publish_folder", publish)
+    monkeypatch.setattr(pipeline, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    result = pipeline.ingest_site(load_site(str(tmp_path)), workers=1)
+    assert (result.new, result.status["state"], result.status["counts"]["videos"]) == (6, "done", 6)
+    # After the first, then a twentieth of the time: 60 seconds later, which is after the fourth; and at the end.
+    assert len(looks) == 3
 
 
 def unfinished(folder: Path) -> list[Path]:

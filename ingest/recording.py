@@ -37,7 +37,7 @@ from models.atomic import sha256_file
 from models.images import encode_jpeg
 
 # Part of every fingerprint: raise it when a change to the code makes other crops out of the same recording.
-METHOD = 4
+METHOD = 5
 DEFAULT_MIN_SCORE = 0.25
 MAX_CROPS = 8
 JPEG_QUALITY = 95
@@ -93,11 +93,6 @@ class RecordingJob:
         return DEFAULT_MIN_SCORE if self.detector.min_score is None else self.detector.min_score
 
     @property
-    def min_detections(self) -> int:
-        """A tracklet with fewer sure detections is dropped: half a second's worth, between 3 and 5."""
-        return min(5, max(3, round(self.detector.fps / 2)))
-
-    @property
     def video_id(self) -> str:
         """The recording in tracklet ids."""
         return self.video_sha256[:16]
@@ -120,7 +115,6 @@ class RecordingJob:
             "fps": self.detector.fps,
             "min_score": self.min_score,
             "min_height_px": self.detector.min_height_px,
-            "min_detections": self.min_detections,
             "tracking": [LOST_AFTER_S, MATCH_COST],
             "crops": [MAX_CROPS, ENOUGH_CROPS, JPEG_QUALITY, BINS, PATH_POINTS],
             "mask": [[list(point) for point in polygon] for polygon in self.camera.mask],
@@ -214,6 +208,8 @@ class _Work:
         shutil.rmtree(job.folder, ignore_errors=True)
         self.writer = ShardWriter(job.folder, job.camera.id, job.video_id, self.start)
         self.fps = min(job.detector.fps, reader.info.fps)
+        # A tracklet with fewer sure detections is dropped: half a second's worth.
+        self.min_detections = min(5, max(3, round(self.fps / 2)))
         self.tracker = Tracker(self.fps, job.min_score)
         self.size = (0, 0)  # width and height of its pictures, known with the first one
         self.linker = TrackletLinker(1 / self.fps)
@@ -306,7 +302,7 @@ class _Work:
         box, certain = found.boxes[link.detection], bool(sure[link.detection])
         sighting = Sighting(frame.index, frame.pts_s, box, float(found.scores[link.detection]))
         if link.tracklet not in self.open:
-            self.open[link.tracklet] = OpenTracklet(link.tracklet, 1 / self.fps, self.job.min_detections)
+            self.open[link.tracklet] = OpenTracklet(link.tracklet, 1 / self.fps, self.min_detections)
         tracklet = self.open[link.tracklet]
         tracklet.add(sighting, sure=certain, clear=link.clear)
         if not certain:
@@ -326,9 +322,9 @@ class _Work:
         for number in sorted(numbers):
             tracklet = self.open.pop(number).finish(MAX_CROPS)
             reason = None
-            if tracklet.detections < self.job.min_detections:
+            if tracklet.detections < self.min_detections:
                 reason = "too short"
-            elif tracklet.sure < self.job.min_detections:
+            elif tracklet.sure < self.min_detections:
                 reason = "too uncertain"
             elif not tracklet.crops:
                 reason = "no usable picture"

@@ -181,6 +181,16 @@ def test_short_ones_small_ones_and_unsure_ones_are_dropped_and_counted(tmp_path:
     assert summary["counts"]["tracklets"] == 0
 
 
+def test_how_short_is_too_short_follows_the_recording(tmp_path: Path) -> None:
+    """A second of a person is four pictures in a recording of four a second, however often the site wants to look."""
+    walker = Walker(start=0.5, end=0.7)
+    path = write_video(tmp_path / "slow.mp4", 2.0, [walker], clock=lambda index: index / 4)
+    assert ingest_recording(make_job(path, tmp_path / "a"), detector=BlueDetector())["counts"]["tracklets"] == 1
+    path = write_video(tmp_path / "fast.mp4", 2.0, [walker])
+    summary = ingest_recording(make_job(path, tmp_path / "b"), detector=BlueDetector())
+    assert summary["rejected"]["tracklets"] == {"too short": 1}
+
+
 def test_a_tracklet_of_mostly_uncertain_boxes_is_dropped(walk: Path, tmp_path: Path) -> None:
     class Doubtful(BlueDetector):
         seen = 0

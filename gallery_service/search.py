@@ -50,6 +50,8 @@ _RECORDING_KNOWN_S = 5.0
 _RECORDINGS_KEPT = 10_000
 # A gallery that cannot be loaded is not tried again with every request, unless something changes.
 _AFTER_FAILURE_S = 5.0
+# Times what loading took, where that was long: while an index run adds shard after shard, it must not take up all time.
+_PAUSE_AFTER_LOADING = 5.0
 
 _log = logging.getLogger("gallery_service")
 
@@ -417,10 +419,9 @@ class SiteSearch:
                     raise NotIndexed(f"site '{self.name}' cannot be searched: {error}") from None
                 _log.warning("keeping the gallery loaded before: %s", error)
                 self._failed_until = time.monotonic() + _AFTER_FAILURE_S
-            # While a long index run adds shard after shard, loading must not take up all the time there is.
             took = time.monotonic() - started
             if took > 1:
-                self._look_again = time.monotonic() + 5 * took
+                self._look_again = time.monotonic() + _PAUSE_AFTER_LOADING * took
             return loaded
 
     def _load(self) -> LoadedGallery:

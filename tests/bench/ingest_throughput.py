@@ -6,12 +6,13 @@ Every frame of every clip is looked at, with the same weights, an export to Open
 itself, from the start of its worker processes to the last shard. `detector` gets the same frames out of memory, already
 decoded, scaled and padded, with several requests in flight, and nothing is done with what it finds: the speed of the
 network, at the size of the export; `detector_cut` the same at the size that ingest runs it with. `ultralytics` tracks
-the clips one after the other. All in turns, `--repetitions` times; medians are printed as one JSON object.
+one clip, the next one in every turn. All in turns, `--repetitions` times; medians are printed as one JSON object.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -21,7 +22,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 import yaml
@@ -76,21 +76,17 @@ def detector(weights: Path, frames: NDArray[np.uint8], rounds: int) -> int:
     return rounds
 
 
-def ultralytics(weights: Path, clips: list[Path]) -> int:
+def ultralytics(weights: Path, clip: Path) -> int:
     """ultralytics' own tracking."""
     from ingest.ultralytics_offline import prepare_ultralytics
 
     prepare_ultralytics()
     from ultralytics import YOLO
 
-    model, frames = YOLO(str(weights), task="detect"), 0
-    for clip in clips:
-        tracked = model.track(
-            str(clip), stream=True, tracker="bytetrack.yaml", conf=0.1, iou=0.6, classes=[0], verbose=False, save=False
-        )
-        frames += sum(1 for _ in tracked)
-        model.predictor = None  # the next clip is another recording
-    return frames
+    tracked = YOLO(str(weights), task="detect").track(
+        str(clip), stream=True, tracker="bytetrack.yaml", conf=0.1, iou=0.6, classes=[0], verbose=False, save=False
+    )
+    return sum(1 for _ in tracked)
 
 
 def in_memory(clips: list[Path]) -> Iterator[NDArray[np.uint8]]:
@@ -118,11 +114,12 @@ def main() -> int:
     cut = without_bars(pictures[0].shape[1], pictures[0].shape[0], whole)
     padded = {size: np.stack([letterbox(picture, size)[0] for picture in pictures]) for size in (whole, cut)}
     frames = ingest(weights, clips)  # which also warms the files' cache
-    rivals: dict[str, Callable[[], Any]] = {
+    turn = itertools.cycle(clips)
+    rivals: dict[str, Callable[[], int]] = {
         "ingest": lambda: ingest(weights, clips),
         "detector": lambda: detector(weights, padded[whole], frames // 3),
         "detector_cut": lambda: detector(weights, padded[cut], frames // 3),
-        "ultralytics": lambda: ultralytics(weights, clips),
+        "ultralytics": lambda: ultralytics(weights, next(turn)),
     }
     rates: dict[str, list[float]] = {name: [] for name in rivals}
     for _ in range(arguments.repetitions):

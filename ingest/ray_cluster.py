@@ -47,12 +47,12 @@ def run_on_ray(
         Exactly one `Done` or `Failed` per job. Closing the iterator ends all work on the cluster.
 
     Raises:
-        ClusterError: there is no such cluster.
+        ClusterError: there is no such cluster, or it ends.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
-        from ray.exceptions import RayError
+        from ray.exceptions import LocalRayletDiedError, RayError
     except ImportError:
         raise ClusterError("'--executor ray' needs the package ray; see 'Many machines' in the README") from None
     try:
@@ -76,6 +76,11 @@ def run_on_ray(
             number = running.pop(ready[0])
             try:
                 kind, content = ray.get(ready[0])
+            except LocalRayletDiedError:
+                # For which no recording can be blamed.
+                raise ClusterError(
+                    "the Ray cluster ended in the middle; start it again and run the same command to go on"
+                ) from None
             except RayError as error:
                 first = str(error).strip().partition("\n")[0]
                 yield Failed(number, f"whoever worked on it died: {first}", "killed", tries)

@@ -22,7 +22,7 @@ from ingest.ray_cluster import _scratch, _shard_of
 from ingest.set_aside import TRIES
 from ingest.site import load_site
 from tests.ingest.conftest import make_job, write_cameras
-from tests.ingest.test_pipeline import content_of, write_site
+from tests.ingest.test_pipeline import ENVIRONMENT, content_of, start, write_site
 
 # Two Ray nodes and their workers take half a minute to start.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -135,3 +135,25 @@ def test_what_kills_whoever_takes_it_and_what_is_broken_is_named(
     assert list((tmp_path / "ray" / "shards").glob("*/*")) == []
     assert "set aside after 3 tries" in ingest_site(load_site(str(tmp_path / "ray"))).refusals[0].error
     assert not ray.is_initialized()
+
+
+def test_when_the_cluster_ends_no_recording_is_blamed(
+    recordings: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    monkeypatch.setitem(ENVIRONMENT, "RAY_ADDRESS", cluster.address)
+    monkeypatch.setitem(ENVIRONMENT, "PYTHONPATH", os.getcwd())
+    write_site(tmp_path / "ray", recordings)
+    process = start(tmp_path / "ray", "--executor", "ray")
+    try:
+        while not list((tmp_path / "ray" / "shards").glob("*/[!.]*")):
+            assert process.poll() is None
+            time.sleep(0.01)
+    finally:
+        cluster.shutdown()
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "the Ray cluster ended in the middle" in said
+    done = ingest_site(load_site(str(tmp_path / "ray")))
+    assert done.refusals == []
+    assert sum(count.videos for count in done.cameras.values()) == 6

@@ -42,10 +42,12 @@ class OpenVinoYolo:
             metadata = yaml.safe_load((folder / "metadata.yaml").read_text(encoding="utf-8"))
             names = {int(number): str(name) for number, name in metadata["names"].items()}
             height, width = (int(side) for side in metadata["imgsz"])
-            self._network = next(folder.glob("*.xml"))
-            model = self._core.read_model(self._network)
-            if model.is_dynamic():
-                model.reshape([1, 3, height, width])
+            self._network, self._whole = next(folder.glob("*.xml")), (width, height)
+            model = self._read()
+            if list(model.input(0).shape) != [1, 3, height, width]:
+                raise ValueError(
+                    f"its input {list(model.input(0).shape)} is not the {[height, width]} of metadata.yaml"
+                )
             shape = [int(side) for side in model.output(0).shape]
             if len(model.outputs) != 1 or len(shape) != 3 or shape[1] != 4 + len(names):
                 raise ValueError(f"its output {shape} is not (1, {4 + len(names)}, places)")
@@ -57,7 +59,6 @@ class OpenVinoYolo:
             known = ", ".join(list(names.values())[:5])
             raise DetectorError(f"{folder}: knows no class 'person' (but {known}, ...); use a YOLO trained on people")
         self._person = people[0]
-        self._whole = (width, height)
         # By the size asked for: the size it got, and the network compiled for it.
         self._compiled: dict[tuple[int, int], tuple[tuple[int, int], openvino.InferRequest]] = {}
 
@@ -87,32 +88,46 @@ class OpenVinoYolo:
         boxes = (np.concatenate([centre - extent / 2, centre + extent / 2], axis=1) - [left, top, left, top]) / scale
         return Detections(boxes.astype(np.float32), scores[chosen].astype(np.float32))
 
+    def _read(self) -> openvino.Model:
+        """The network, for the input it was exported for."""
+        model = self._core.read_model(self._network)
+        if model.is_dynamic():
+            model.reshape([1, 3, self._whole[1], self._whole[0]])
+        return model
+
     def _compile(self, size: tuple[int, int]) -> tuple[tuple[int, int], openvino.InferRequest]:
         """The network for an input of (width, height), or for that of the export where it cannot be reshaped."""
-        import openvino
-        from openvino.preprocess import ColorFormat, PrePostProcessor
-
-        model = self._core.read_model(self._network)
-        try:
-            if model.is_dynamic() or size != self._whole:
+        model = self._read()
+        if size != self._whole:
+            try:
                 reshape_yolo(model, size[1], size[0])
-        except ValueError:
-            size = self._whole
-            model = self._core.read_model(self._network)
-        steps = PrePostProcessor(model)
-        given = steps.input().tensor()
-        given.set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
-        given.set_color_format(ColorFormat.BGR)
-        steps.input().model().set_layout(openvino.Layout("NCHW"))
-        steps.input().preprocess().convert_element_type(openvino.Type.f32).convert_color(ColorFormat.RGB).scale(255.0)
-        # As many threads as the worker pool gave this process.
-        # Tied to cores, as is the default, every worker would run on the same one.
+            except ValueError:
+                size, model = self._whole, self._read()
+        # As many threads as the worker pool gave this process. Tied to cores, as is the default, those of every worker
+        # would run on the same ones.
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": max(1, cv2.getNumThreads()),
             "ENABLE_CPU_PINNING": False,
         }
-        return size, self._core.compile_model(steps.build(), "CPU", settings).create_infer_request()
+        try:
+            return size, self._core.compile_model(takes_frames(model), "CPU", settings).create_infer_request()
+        except RuntimeError as error:
+            first = str(error).strip().partition("\n")[0][:300]
+            raise DetectorError(f"{self._network}: OpenVINO cannot run it: {first}") from None
+
+
+def takes_frames(model: openvino.Model) -> openvino.Model:
+    """The network with its preprocessing: it takes (1, height, width, 3), uint8 BGR."""
+    import openvino
+    from openvino.preprocess import ColorFormat, PrePostProcessor
+
+    steps = PrePostProcessor(model)
+    given = steps.input().tensor()
+    given.set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC")).set_color_format(ColorFormat.BGR)
+    steps.input().model().set_layout(openvino.Layout("NCHW"))
+    steps.input().preprocess().convert_element_type(openvino.Type.f32).convert_color(ColorFormat.RGB).scale(255.0)
+    return steps.build()
 
 
 def without_bars(width: int, height: int, whole: tuple[int, int]) -> tuple[int, int]:

@@ -22,8 +22,8 @@ def reshape_yolo(model: openvino.Model, height: int, width: int) -> None:
     """Make the network take an input of (1, 3, height, width), in place.
 
     Args:
-        model: with one input (1, 3, H, W), which may be dynamic, and one output (1, 4 + classes, places).
-        height, width: multiples of 32; where the input is fixed, at most H and W.
+        model: with one input (1, 3, H, W) and one output (1, 4 + classes, places).
+        height, width: multiples of 32, at most H and W.
 
     Raises:
         ValueError: the graph is not one whose places are known; the model is of no use any more.
@@ -31,9 +31,6 @@ def reshape_yolo(model: openvino.Model, height: int, width: int) -> None:
     import openvino
     from openvino import opset13
 
-    if model.is_dynamic():
-        model.reshape([1, 3, height, width])
-        return
     whole_height, whole_width = (int(side) for side in model.input(0).shape[2:])
     kept, places = _upper_left((whole_height, whole_width), (height, width))
     if places != int(model.output(0).shape[2]):

@@ -2,11 +2,11 @@
 
     .venv/bin/python tests/bench/ingest_throughput.py --weights FOLDER CLIP...
 
-Every frame of every clip is looked at, with the same weights, an export to OpenVINO. `ingest` is the command
-itself, from the start of its worker processes to the last shard. `detector` gets the same frames out of memory, already
-decoded, scaled and padded, with several requests in flight, and nothing is done with what it finds: the speed of the
-network, at the size of the export; `detector_cut` the same at the size that ingest runs it with. `ultralytics` tracks
-one clip, the next one in every turn. All in turns, `--repetitions` times; medians are printed as one JSON object.
+Every frame of every clip is looked at, with the same weights, an export to OpenVINO. `ingest` is the command itself, from
+the start of its worker processes to the last shard. `detector` gets 200 of their frames out of memory, already decoded,
+scaled and padded, with several requests in flight, and nothing is done with what it finds: the speed of the network, at
+the size of the export; `detector_cut` the same at the size that ingest runs it with. `ultralytics` tracks one clip, the
+next one in every turn. All in turns, `--repetitions` times; medians are printed as one JSON object.
 """
 
 from __future__ import annotations
@@ -55,20 +55,15 @@ def ingest(weights: Path, clips: list[Path]) -> int:
 def detector(weights: Path, frames: NDArray[np.uint8], rounds: int) -> int:
     """The network alone, asynchronously, on frames (n, height, width, 3) of the size it is to take."""
     import openvino
-    from openvino.preprocess import ColorFormat, PrePostProcessor
 
+    from ingest.openvino_yolo import takes_frames
     from ingest.yolo_reshape import reshape_yolo
 
     core = openvino.Core()
     model = core.read_model(next(weights.glob("*.xml")))
     if tuple(frames.shape[1:3]) != tuple(int(side) for side in model.input(0).shape[2:]):
         reshape_yolo(model, *frames.shape[1:3])
-    steps = PrePostProcessor(model)
-    given = steps.input().tensor()
-    given.set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC")).set_color_format(ColorFormat.BGR)
-    steps.input().model().set_layout(openvino.Layout("NCHW"))
-    steps.input().preprocess().convert_element_type(openvino.Type.f32).convert_color(ColorFormat.RGB).scale(255.0)
-    compiled = core.compile_model(steps.build(), "CPU", {"PERFORMANCE_HINT": "THROUGHPUT"})
+    compiled = core.compile_model(takes_frames(model), "CPU", {"PERFORMANCE_HINT": "THROUGHPUT"})
     queue = openvino.AsyncInferQueue(compiled)
     for number in range(rounds):
         queue.start_async({0: frames[number % len(frames)][None]}, share_inputs=True)

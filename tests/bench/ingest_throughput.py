@@ -2,7 +2,7 @@
 
     .venv/bin/python tests/bench/ingest_throughput.py --weights FOLDER CLIP...
 
-Every frame of every clip is looked at, with the same weights, an export to OpenVINO. `ingest` is the command itself, from
+Every frame of every clip is looked at, with the same weights, an export to OpenVINO. `ingest` is the command, from
 the start of its worker processes to the last shard. `detector` gets 200 of their frames out of memory, already decoded,
 scaled and padded, with several requests in flight, and nothing is done with what it finds: the speed of the network, at
 the size of the export; `detector_cut` the same at the size that ingest runs it with. `ultralytics` tracks one clip, the

@@ -139,7 +139,8 @@ def _assemble(workspace: Workspace, shards: list[Shard], crops: CropSet, statuse
         "counts": statuses["ingest"]["counts"],
         "failures": statuses["ingest"].get("failures", []),
         "notices": notices,
-        "detection": _detection(shards),
+        "detection": (detection := _detection(shards)),
+        "tracking": _tracking(shards, detection),
         "tracklet_purity": _purity(shards),
         "retrieval": retrieval,
         "label_free": label_free[live],
@@ -179,6 +180,16 @@ def _detection(shards: list[Shard]) -> dict[str, float | int] | None:
         "recall": totals["tp"] / true if true else 0.0,
         **totals,
     }
+
+
+def _tracking(shards: list[Shard], detection: dict[str, float | int] | None) -> dict[str, float | int] | None:
+    """What became of the true boxes: the share that lies in a tracklet of its person, and the mix-ups on the way."""
+    truths = [shard.summary["ground_truth"] for shard in shards if shard.summary.get("ground_truth")]
+    judged = [truth["tracking"] for truth in truths if "tracking" in truth]
+    if detection is None or len(judged) < len(truths):
+        return None
+    totals = {key: sum(entry[key] for entry in judged) for key in ("covered", "switches", "fragments")}
+    return {"recall": totals["covered"] / max(1, detection["tp"] + detection["fn"]), **totals}
 
 
 def _purity(shards: list[Shard]) -> float | None:
@@ -238,14 +249,20 @@ def tables(content: dict[str, Any]) -> list[tuple[str, list[list[str]]]]:
     out: list[tuple[str, list[list[str]]]] = []
     counts = content["counts"]
     out.append(("Site", [list(counts), [f"{value:,}" for value in counts.values()]]))
-    detection, purity = content["detection"], content["tracklet_purity"]
+    detection, tracking, purity = content["detection"], content["tracking"], content["tracklet_purity"]
     if detection is not None:
         out.append(
             (
                 "Detection and tracking against the ground truth",
                 [
-                    ["precision", "recall", "tracklet purity"],
-                    [_percent(detection["precision"]), _percent(detection["recall"]), _percent(purity)],
+                    ["precision", "recall", "recall in tracklets", "purity of tracklets", "switches", "fragments"],
+                    [
+                        _percent(detection["precision"]),
+                        _percent(detection["recall"]),
+                        *(["–"] if tracking is None else [_percent(tracking["recall"])]),
+                        _percent(purity),
+                        *(["–", "–"] if tracking is None else [str(tracking["switches"]), str(tracking["fragments"])]),
+                    ],
                 ],
             )
         )

@@ -4,6 +4,10 @@ A detection is right at an intersection over union of at least 0.5 with a true b
 matches first, then most overlap), in every frame that was looked at. People less than half visible or under 40 pixels
 tall are neither hits nor misses, and neither are detections that match them. A tracklet is who most of its boxes are;
 one whose boxes mostly match no one is nobody (-1).
+
+Of tracking it is counted what a search feels: how many of the true boxes lie in a tracklet of their person, how often a
+tracklet goes over from one person to another (identity switches), and into how many tracklets too many a visit is
+broken (fragments). A visit is a person's time in the picture, hidden or not, from entering to leaving it.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,6 +116,24 @@ def match_boxes(found: NDArray[np.float32], true: NDArray[np.float32]) -> NDArra
     return matched
 
 
+@dataclass(frozen=True)
+class _Sighting:
+    """A box of a tracklet: whether it is clear, whom it shows in which of their visits, and whether that counts."""
+
+    clear: bool
+    person: int
+    visit: int
+    counted: bool
+
+
+@dataclass(frozen=True)
+class _Visit:
+    """A person's latest visit: its number, and the look (not the frame) at which they were last there."""
+
+    number: int
+    look: int
+
+
 @dataclass
 class Judge:
     """Compares what ingest finds in one recording with its ground truth.
@@ -125,11 +148,22 @@ class Judge:
     hits: int = 0
     wrong: int = 0
     missed: int = 0
-    _boxes: dict[tuple[int, bool], Counter[int]] = field(default_factory=dict)
+    covered: int = 0
+    switches: int = 0
+    _sightings: dict[int, list[_Sighting]] = field(default_factory=dict)
+    _visits: dict[int, _Visit] = field(default_factory=dict)
+    _tracklets_of_visit: Counter[tuple[int, int]] = field(default_factory=Counter)
+    _looks: int = 0
 
     def detections(self, frame_index: int, boxes: NDArray[np.float32]) -> None:
-        """Count the detections (n, 4) of a looked-at frame."""
+        """Count the detections (n, 4) of a looked-at frame. Every such frame has to be told, in order."""
         true = self.truth.get(frame_index, _NO_ONE)
+        self._looks += 1
+        for person in true.person.tolist():
+            last = self._visits.get(person)
+            stayed = last is not None and last.look == self._looks - 1
+            number = 0 if last is None else last.number + (not stayed)
+            self._visits[person] = _Visit(number, self._looks)
         counted = match_boxes(boxes, true.boxes[true.counted])
         hits = int(np.sum(counted >= 0))
         excused = match_boxes(boxes[counted < 0], true.boxes[~true.counted])
@@ -142,31 +176,48 @@ class Judge:
         true = self.truth.get(frame_index, _NO_ONE)
         mine = boxes[[link.detection for link in linked]].reshape(-1, 4)
         for link, match in zip(linked, match_boxes(mine, true.boxes).tolist(), strict=True):
-            person = NOBODY if match < 0 else int(true.person[match])
-            self._boxes.setdefault((link.tracklet, link.clear), Counter())[person] += 1
+            if match < 0:
+                seen = _Sighting(link.clear, NOBODY, 0, False)
+            else:
+                person = int(true.person[match])
+                seen = _Sighting(link.clear, person, self._visits[person].number, bool(true.counted[match]))
+            self._sightings.setdefault(link.tracklet, []).append(seen)
 
-    def identity(self, tracklet: int, *, clear: bool) -> dict[str, Any]:
-        """Who a tracklet is: person_id (-1 nobody), purity (share of its boxes that are this person), boxes. Counts its
-        clear sightings alone, or all."""
-        votes = Counter(self._boxes.get((tracklet, True), Counter()))
-        if not clear:
-            votes.update(self._boxes.get((tracklet, False), Counter()))
+    def keep(self, tracklet: int, *, clear: bool) -> dict[str, Any]:
+        """Count a tracklet as kept. Gives who it is: person_id (-1 nobody), purity (share of its boxes that are this
+        person), boxes; by its clear sightings alone, or by all."""
+        sightings = self._sightings.get(tracklet, [])
+        votes = Counter(seen.person for seen in sightings if seen.clear or not clear)
         boxes = sum(votes.values())
         if boxes == 0:
             return {"person_id": NOBODY, "purity": 0.0, "boxes": 0}
         # Of equal votes a person goes before nobody, and the lower number first.
         person, count = min(votes.items(), key=lambda vote: (-vote[1], vote[0] == NOBODY, vote[0]))
+        self._count_tracking(person, sightings)
         return {"person_id": person, "purity": count / boxes, "boxes": boxes}
 
+    def _count_tracking(self, person: int, sightings: list[_Sighting]) -> None:
+        people = [seen.person for seen in sightings if seen.person != NOBODY]
+        self.switches += sum(one != next_ for one, next_ in pairwise(people))
+        if person == NOBODY:
+            return
+        own = [seen for seen in sightings if seen.person == person]
+        self.covered += sum(seen.counted for seen in own)
+        self._tracklets_of_visit.update({(person, seen.visit) for seen in own})
+
     def forget(self, tracklet: int) -> None:
-        """Drop a tracklet that was judged."""
-        for clear in (True, False):
-            self._boxes.pop((tracklet, clear), None)
+        """Drop a tracklet that was judged, or is not kept."""
+        self._sightings.pop(tracklet, None)
 
     def summary(self, tracklets: dict[str, dict[str, Any]]) -> dict[str, Any]:
-        """What summary.json says; `tracklets` maps tracklet ids to `identity`."""
+        """What summary.json says; `tracklets` maps tracklet ids to what `keep` said."""
         return {
             "sha256": self.sha256,
             "detection": {"tp": self.hits, "fp": self.wrong, "fn": self.missed},
+            "tracking": {
+                "covered": self.covered,
+                "switches": self.switches,
+                "fragments": self._tracklets_of_visit.total() - len(self._tracklets_of_visit),
+            },
             "tracklets": tracklets,
         }

@@ -340,7 +340,7 @@ class _Work:
     def _write(self, tracklet: Tracklet) -> None:
         tracklet_id = self.writer.add(tracklet)
         if self.judge is not None:
-            self.identities[tracklet_id] = self.judge.identity(tracklet.number, clear=tracklet.clear)
+            self.identities[tracklet_id] = self.judge.keep(tracklet.number, clear=tracklet.clear)
         self._forget(tracklet.number)
 
     def _forget(self, number: int) -> None:

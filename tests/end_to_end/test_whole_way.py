@@ -42,6 +42,7 @@ def test_people_are_found_and_tracked(finished: Sites):
     assert report["detection"]["precision"] > 0.8
     assert report["detection"]["recall"] > 0.8
     assert report["tracklet_purity"] > 0.9
+    assert 0.8 < report["tracking"]["recall"] <= 1.0
 
 
 def test_a_crop_finds_its_own_tracklet_and_json_is_alone_on_standard_output(

@@ -96,23 +96,57 @@ def test_identity_is_that_of_most_boxes() -> None:
     it = Judge(truth, "sha")
 
     def see(frame: int, tracklet: int, where: tuple[int, int], *, clear: bool = True) -> None:
+        it.detections(frame, boxes(where))
         it.tracked(frame, [Linked(tracklet, 0, clear)], boxes(where))
 
     for i in range(10):
         see(i, 1, (0, 0) if i < 3 else (100, 0) if i < 8 else (300, 0))
-    assert it.identity(1, clear=True) == {"person_id": 9, "purity": 0.5, "boxes": 10}
+    assert it.keep(1, clear=True) == {"person_id": 9, "purity": 0.5, "boxes": 10}
     see(0, 2, (300, 0))
     see(1, 2, (0, 0))
-    assert it.identity(2, clear=True)["person_id"] == 5  # of equal votes the person's
+    assert it.keep(2, clear=True)["person_id"] == 5  # of equal votes the person's
     see(2, 2, (300, 0))
-    assert it.identity(2, clear=True)["person_id"] == NOBODY
-    assert it.identity(3, clear=True) == {"person_id": NOBODY, "purity": 0.0, "boxes": 0}
+    assert it.keep(2, clear=True)["person_id"] == NOBODY
+    assert it.keep(3, clear=True) == {"person_id": NOBODY, "purity": 0.0, "boxes": 0}
     for i in range(6):
         see(i, 4, (0, 0) if i < 2 else (100, 0), clear=i < 2)
-    assert it.identity(4, clear=True) == {"person_id": 5, "purity": 1.0, "boxes": 2}
-    assert it.identity(4, clear=False) == {"person_id": 9, "purity": 4 / 6, "boxes": 6}
+    assert it.keep(4, clear=True) == {"person_id": 5, "purity": 1.0, "boxes": 2}
+    assert it.keep(4, clear=False) == {"person_id": 9, "purity": 4 / 6, "boxes": 6}
     it.forget(4)
-    assert it.identity(4, clear=False)["boxes"] == 0
+    assert it.keep(4, clear=False)["boxes"] == 0
+
+
+def test_tracking_counts_what_is_covered_mixed_up_and_broken() -> None:
+    """Person 1 stands left in frames 0 to 3 and 6 to 7 (two visits), person 2 right in all, hidden in frame 3."""
+    truth = {
+        frame: TrueBoxes(
+            np.asarray([1, 2] if frame in (0, 1, 2, 3, 6, 7) else [2]),
+            boxes((0, 0), (100, 0)) if frame in (0, 1, 2, 3, 6, 7) else boxes((100, 0)),
+            np.asarray([True, frame != 3] if frame in (0, 1, 2, 3, 6, 7) else [True]),
+        )
+        for frame in range(8)
+    }
+    it = Judge(truth, "sha")
+    left, right, nobody = (0, 0), (100, 0), (300, 0)
+    ways = {  # tracklet: where its box is, frame by frame
+        10: [left, left, nobody, right, None, None, None, None],  # goes over to the other person
+        11: [None, None, None, None, None, None, left, left],  # the second visit: no fragment
+        12: [right, right, None, None, right, None, None, None],
+        13: [None, None, None, None, None, right, right, right],  # a fragment of the only visit
+        14: [None, None, left, left, None, None, None, None],  # a fragment of the first visit
+        15: [nobody, nobody, None, None, None, None, None, None],
+        16: [None, None, right, None, None, None, None, None],  # not kept: counts nowhere
+    }
+    for frame in range(8):
+        seen = [(tracklet, way[frame]) for tracklet, way in ways.items() if way[frame] is not None]
+        found = boxes(*(where for _, where in seen))
+        it.detections(frame, found)
+        it.tracked(frame, [Linked(tracklet, row, True) for row, (tracklet, _) in enumerate(seen)], found)
+    identities = {str(tracklet): it.keep(tracklet, clear=True) for tracklet in ways if tracklet != 16}
+    assert [who["person_id"] for who in identities.values()] == [1, 1, 2, 2, 1, NOBODY]
+    tracking = it.summary(identities)["tracking"]
+    # 10: two of person 1; 11: two; 12: three; 13: three; 14: two. Of 13 boxes that count all but frame 2's of person 2.
+    assert tracking == {"covered": 12, "switches": 1, "fragments": 2}
 
 
 def test_file(tmp_path: Path) -> None:

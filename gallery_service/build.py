@@ -158,7 +158,7 @@ def _embed_missing(
     quiet: bool,
 ) -> None:
     version = bundle.version
-    known, noted = repository.shards(), repository.segments(version)
+    known, noted = repository.shards() - repository.unrated_shards(), repository.segments(version)
     whole: dict[str, bool] = {}
     for name in shards:
         path = segment_path(gallery, version, name)
@@ -259,7 +259,7 @@ def _rows(shard: Shard) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     seen = (_microseconds(tracklets, "first_seen"), _microseconds(tracklets, "last_seen"))
     values = zip(*(tracklets.column(name).to_pylist() for name in columns), *seen, strict=True)
     for tracklet_id, start, end, source, first, last in values:
-        _, _, offset, length = best.get(tracklet_id, (0, 0, None, None))
+        quality, _, offset, length = best.get(tracklet_id, (None, 0, None, None))
         rows.append(
             {
                 "tracklet_id": tracklet_id,
@@ -271,6 +271,7 @@ def _rows(shard: Shard) -> tuple[dict[str, Any], list[dict[str, Any]]]:
                 "crops": count.get(tracklet_id, 0),
                 "best_crop_offset": offset,
                 "best_crop_length": length,
+                "quality": quality,
             }
         )
     row = {

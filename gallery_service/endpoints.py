@@ -76,6 +76,10 @@ def search_request(
     purpose: Annotated[
         str | None, Query(max_length=MAX_PURPOSE, description="Why you search; kept in the record of searches.")
     ] = None,
+    min_quality: Annotated[
+        float | None,
+        Query(ge=0, le=1, description="Only tracklets whose best crop is at least that good: large, sharp, whole."),
+    ] = None,
 ) -> SearchRequest:
     """The query parameters of a search."""
     return SearchRequest(
@@ -86,6 +90,7 @@ def search_request(
         until=until,
         rerank=rerank,
         purpose=purpose,
+        min_quality=min_quality,
     )
 
 

@@ -1,9 +1,9 @@
-"""What narrows a search: cameras and time."""
+"""What narrows a search: cameras, time, and how good the pictures are."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -28,14 +28,16 @@ class SearchFilters:
         exclude_cameras: not these.
         since, until: UTC microseconds; only tracklets whose time, from first to last seen, touches this span (ends
             included). A tracklet of unknown time never does.
-        exclude_tracklet: not this one, in a search that starts from it.
+        min_quality: only tracklets whose best crop is at least that good, 0..1; None: all.
+        exclude_tracklets: not these: the one that a search starts from, those that were judged already.
     """
 
     cameras: frozenset[str] = field(default_factory=frozenset)
     exclude_cameras: frozenset[str] = field(default_factory=frozenset)
     since: int | None = None
     until: int | None = None
-    exclude_tracklet: str | None = None
+    min_quality: float | None = None
+    exclude_tracklets: frozenset[str] = field(default_factory=frozenset)
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class FilterColumns:
         tracklet_ids: in ascending order.
         camera: int32 (N,), index into `camera_ids`.
         first_seen, last_seen: int64 (N,), UTC microseconds, `NO_TIME` where unknown.
+        quality: float32 (N,), of the best crop, 0..1, NaN where unknown.
     """
 
     tracklet_ids: Sequence[str]
@@ -53,6 +56,7 @@ class FilterColumns:
     camera: NDArray[np.int32]
     first_seen: NDArray[np.int64]
     last_seen: NDArray[np.int64]
+    quality: NDArray[np.float32]
 
     def allowed(self, filters: SearchFilters) -> NDArray[np.bool_] | None:
         """Which rows the filters let through, bool (N,); None when they let all through."""
@@ -71,8 +75,10 @@ class FilterColumns:
             allowed &= self.last_seen >= filters.since
         if filters.until is not None:
             allowed &= self.first_seen <= filters.until
-        if filters.exclude_tracklet is not None:
-            row = self.row(filters.exclude_tracklet)
+        if filters.min_quality is not None:
+            allowed &= self.quality >= np.float32(filters.min_quality)
+        for tracklet_id in filters.exclude_tracklets:
+            row = self.row(tracklet_id)
             if row is not None:
                 allowed[row] = False
         return allowed
@@ -122,7 +128,8 @@ def make_filters(
     exclude_cameras: Sequence[str] = (),
     since: str | None = None,
     until: str | None = None,
-    exclude_tracklet: str | None = None,
+    min_quality: float | None = None,
+    exclude_tracklets: Iterable[str] = (),
 ) -> SearchFilters:
     """Filters as a client writes them.
 
@@ -130,20 +137,26 @@ def make_filters(
         known_cameras: the site's.
         cameras, exclude_cameras: ids; an entry may name several, separated by commas.
         since, until: RFC 3339 with offset; empty counts as not given.
+        min_quality: 0..1.
+        exclude_tracklets: ids, also ones that the gallery does not have.
 
     Raises:
-        BadQuery: a camera the site does not have, a moment that is none, or a span that ends before it begins.
+        BadQuery: a camera the site does not have, a moment that is none, a span that ends before it begins, or a
+            quality outside 0..1.
     """
     from_us = parse_moment(since, "since") if since else None
     until_us = parse_moment(until, "until") if until else None
     if from_us is not None and until_us is not None and from_us > until_us:
         raise BadQuery(f"since ({since}) lies after until ({until}); swap them")
+    if min_quality is not None and not 0 <= min_quality <= 1:
+        raise BadQuery(f"min_quality is {min_quality}; give a number from 0 (all) to 1")
     return SearchFilters(
         cameras=_cameras(known_cameras, cameras, "cameras"),
         exclude_cameras=_cameras(known_cameras, exclude_cameras, "exclude_cameras"),
         since=from_us,
         until=until_us,
-        exclude_tracklet=exclude_tracklet,
+        min_quality=min_quality or None,
+        exclude_tracklets=frozenset(exclude_tracklets),
     )
 
 

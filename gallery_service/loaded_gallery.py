@@ -100,4 +100,5 @@ def _columns(rows: Sequence[SearchableTracklet], camera_ids: list[str]) -> Filte
         camera=np.array([camera_number[row.camera_id] for row in rows], np.int32),
         first_seen=np.array([NO_TIME if row.first_seen is None else row.first_seen for row in rows], np.int64),
         last_seen=np.array([NO_TIME if row.last_seen is None else row.last_seen for row in rows], np.int64),
+        quality=np.array([np.nan if row.quality is None else row.quality for row in rows], np.float32),
     )

@@ -46,6 +46,7 @@ class SearchableTracklet:
     camera_id: str
     first_seen: int | None
     last_seen: int | None
+    quality: float | None
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,12 @@ class GalleryRepository:
         """The shards whose tracklets are in the gallery."""
         with Session(self._engine) as session:
             return set(session.scalars(select(ShardRow.shard)))
+
+    def unrated_shards(self) -> set[str]:
+        """The shards whose rows were written before the quality of a tracklet was kept."""
+        with Session(self._engine) as session:
+            unrated = (TrackletRow.crops > 0, TrackletRow.quality.is_(None))
+            return set(session.scalars(select(TrackletRow.shard).where(*unrated).distinct()))
 
     def segments(self, model_version: str) -> set[str]:
         """The shards that this model has embedded."""
@@ -179,6 +186,7 @@ class GalleryRepository:
                     TrackletRow.camera_id,
                     TrackletRow.first_seen,
                     TrackletRow.last_seen,
+                    TrackletRow.quality,
                 )
                 .join(SegmentRow, SegmentRow.shard == TrackletRow.shard)
                 .where(SegmentRow.model_version == model_version, TrackletRow.crops > 0)

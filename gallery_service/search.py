@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -65,6 +65,7 @@ class SearchRequest:
         cameras, exclude_cameras: camera ids, an entry may hold several separated by commas.
         since, until: RFC 3339 with offset.
         rerank: order the best candidates by k-reciprocal re-ranking; the score stays the cosine.
+        min_quality: only tracklets whose best crop is at least that good, 0..1.
         purpose: why, for the record of searches.
     """
 
@@ -75,6 +76,7 @@ class SearchRequest:
     until: str | None = None
     rerank: bool = False
     purpose: str | None = None
+    min_quality: float | None = None
 
 
 class SiteSearch:
@@ -152,7 +154,7 @@ class SiteSearch:
             GalleryError: there is no such tracklet, a filter is wrong, or the site has no gallery yet.
         """
         gallery = self.refresh()
-        filters = self._filters(gallery, request, exclude_tracklet=tracklet_id)
+        filters = self._filters(gallery, request, [tracklet_id])
         row = gallery.columns.row(tracklet_id)
         if row is None:
             raise NotFound(self._no_tracklet(tracklet_id))
@@ -160,7 +162,7 @@ class SiteSearch:
         return self._answer(gallery, query, request, filters, who, tracklet_id=tracklet_id)
 
     def _filters(
-        self, gallery: LoadedGallery, request: SearchRequest, exclude_tracklet: str | None = None
+        self, gallery: LoadedGallery, request: SearchRequest, exclude_tracklets: Iterable[str] = ()
     ) -> SearchFilters:
         if not 1 <= request.top_k <= MAX_TOP_K:
             raise BadQuery(f"top_k is {request.top_k}; ask for 1 to {MAX_TOP_K}")
@@ -168,7 +170,13 @@ class SiteSearch:
             raise BadQuery(f"purpose is longer than {MAX_PURPOSE} characters; shorten it")
         known = list(dict.fromkeys([*(camera.id for camera in self._site.cameras), *gallery.columns.camera_ids]))
         return make_filters(
-            known, request.cameras, request.exclude_cameras, request.since, request.until, exclude_tracklet
+            known,
+            request.cameras,
+            request.exclude_cameras,
+            request.since,
+            request.until,
+            request.min_quality,
+            exclude_tracklets,
         )
 
     def _answer(
@@ -217,6 +225,7 @@ class SiteSearch:
                     "exclude_cameras": sorted(filters.exclude_cameras),
                     "since": format_moment(filters.since),
                     "until": format_moment(filters.until),
+                    "min_quality": filters.min_quality,
                     "top_k": request.top_k,
                     "rerank": request.rerank,
                 },

@@ -31,7 +31,8 @@ class ShardRow(Base):
 
 
 class TrackletRow(Base):
-    """A tracklet of the gallery; offset and length say where its best crop lies in its shard's crops.tar."""
+    """A tracklet of the gallery; offset and length say where its best crop lies in its shard's crops.tar, `quality`
+    how good that crop is (`ingest.crop_quality`; null: without crops, or indexed before this was kept)."""
 
     __tablename__ = "tracklets"
     __table_args__ = (Index("tracklets_by_shard", "shard"),)
@@ -47,6 +48,7 @@ class TrackletRow(Base):
     crops: Mapped[int]
     best_crop_offset: Mapped[int | None] = mapped_column(BigInteger)
     best_crop_length: Mapped[int | None] = mapped_column(BigInteger)
+    quality: Mapped[float | None]
 
 
 class SegmentRow(Base):

@@ -106,7 +106,8 @@ def make_tracklet(number: int, camera: int, walk: Walk, crops: int = 4) -> Track
         x1, y1, x2, y2 = walk.box(t)
         noise = np.random.default_rng([number, camera, rank]).integers(-8, 9, (y2 - y1, x2 - x1, 3))
         crop = np.clip(frame_at(camera, [walk], t)[y1:y2, x1:x2].astype(int) + noise, 0, 255).astype(np.uint8)
-        pictures.append(Crop(sighting(t), 0.5 + 0.1 * (rank == crops // 2), encode_jpeg(crop)))
+        quality = 0.4 + 0.1 * (rank == crops // 2) + 0.05 * number
+        pictures.append(Crop(sighting(t), quality, encode_jpeg(crop)))
     path = [sighting(t) for t in np.arange(walk.begin_s, walk.end_s + 1e-9, 0.5).tolist()]
     if path[-1].pts_s != walk.end_s:
         path.append(sighting(walk.end_s))

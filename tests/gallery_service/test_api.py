@@ -112,6 +112,7 @@ def test_filters_reach_the_search(client: httpx.Client) -> None:
         ({"top_k": "0"}, "top_k"), ({"top_k": "201"}, "top_k"), ({"top_k": "many"}, "top_k"),
         ({"cameras": "cam9"}, "cam9"), ({"exclude_cameras": "../cam1"}, "../cam1"), ({"since": "yesterday"}, "since"),
         ({"until": "2026-03-01T08:00:00"}, "until"),
+        ({"min_quality": "1.5"}, "min_quality"), ({"min_quality": "nan"}, "min_quality"),
         ({"purpose": "x" * 501}, "purpose"), ({"rerank": "maybe"}, "rerank"),
         ({"since": "2026-03-02T00:00:00Z", "until": "2026-03-01T00:00:00Z"}, "since"),
     ],
@@ -341,7 +342,7 @@ def test_the_openapi_document_is_valid(client: httpx.Client) -> None:
             target = target[part]
     search = document["paths"]["/api/v1/sites/{site}/search"]["post"]
     assert {p["name"] for p in search["parameters"] if p["in"] == "query"} == {
-        "top_k", "cameras", "exclude_cameras", "since", "until", "rerank", "purpose",
+        "top_k", "cameras", "exclude_cameras", "since", "until", "rerank", "purpose", "min_quality",
     }  # fmt: skip
     assert "image" in json.dumps(search["requestBody"]["content"]["multipart/form-data"])
     for status in ("403", "404", "408", "409", "413", "415", "422"):

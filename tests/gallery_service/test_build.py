@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sqlalchemy import text
 
 from gallery_service.build import build_gallery, database_path
 from gallery_service.database import open_database
@@ -92,6 +93,7 @@ def test_vectors_are_those_of_embedding_every_crop_by_itself(built_gallery: Path
 def test_rows_are_those_of_the_shards(built_gallery: Path) -> None:
     workspace = Workspace(load_site(str(built_gallery)))
     repository = GalleryRepository(open_database(database_path(workspace)))
+    quality = qualities(workspace)
     for shard in list_shards(workspace):
         crops = shard.crops().to_pylist()
         for row in shard.tracklets().to_pylist():
@@ -101,7 +103,31 @@ def test_rows_are_those_of_the_shards(built_gallery: Path) -> None:
                 assert mine == (None if theirs is None else round(theirs.timestamp() * 1e6))
             best = max((c for c in crops if c["tracklet_id"] == row["tracklet_id"]), key=lambda c: c["quality"])
             assert (stored.best_crop_offset, stored.best_crop_length) == (best["offset"], best["length"])
+            assert quality[row["tracklet_id"]] == pytest.approx(best["quality"])
     repository.close()
+
+
+def test_rows_of_an_older_program_get_the_quality_they_lack_without_embedding(site: SiteConfig) -> None:
+    build_gallery(site, threads=1, quiet=True)
+    workspace = Workspace(site)
+    rated = qualities(workspace)
+    engine = open_database(database_path(workspace))
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE tracklets SET quality = NULL WHERE camera_id = 'cam1'"))
+    engine.dispose()
+    segments = {path: path.stat().st_mtime_ns for path in workspace.gallery.rglob("*.safetensors")}
+    assert segments
+    build_gallery(site, threads=1, quiet=True)
+    assert qualities(workspace) == rated
+    assert {path: path.stat().st_mtime_ns for path in segments} == segments
+
+
+def qualities(workspace: Workspace) -> dict[str, float | None]:
+    repository = GalleryRepository(open_database(database_path(workspace)))
+    (version,) = repository.completed_versions()
+    _, rows = repository.searchable(version)
+    repository.close()
+    return {row.tracklet_id: row.quality for row in rows}
 
 
 def test_a_second_run_has_nothing_to_do_and_loads_no_network(built_gallery: Path) -> None:

@@ -14,39 +14,51 @@ from gallery_service.filters import NO_TIME, FilterColumns, SearchFilters, forma
 
 CAMERAS = ["a", "b", "c"]
 TIMES = st.none() | st.integers(0, 20)
+QUALITIES = st.none() | st.integers(0, 8).map(lambda eighths: eighths / 8)
+Row = tuple[int, int | None, int | None, float | None]  # camera, first and last seen, quality
 
 
 @st.composite
-def tracklets(draw: st.DrawFn) -> list[tuple[int, int | None, int | None]]:
+def tracklets(draw: st.DrawFn) -> list[Row]:
     rows = []
     for _ in range(draw(st.integers(0, 12))):
         first = draw(TIMES)
         last = None if first is None else first + draw(st.integers(0, 6))
-        rows.append((draw(st.integers(0, 2)), first, last))
+        rows.append((draw(st.integers(0, 2)), first, last, draw(QUALITIES)))
     return rows
 
 
-@given(tracklets(), st.sets(st.sampled_from(CAMERAS)), st.sets(st.sampled_from(CAMERAS)), TIMES, TIMES, st.data())
+@given(
+    tracklets(),
+    st.sets(st.sampled_from(CAMERAS)),
+    st.sets(st.sampled_from(CAMERAS)),
+    TIMES,
+    TIMES,
+    QUALITIES,
+    st.data(),
+)
 def test_lets_through_what_it_says(
-    rows: list[tuple[int, int | None, int | None]],
+    rows: list[Row],
     cameras: set[str],
     excluded: set[str],
     since: int | None,
     until: int | None,
+    min_quality: float | None,
     data: st.DataObject,
 ) -> None:
     ids = [f"t{number:02d}" for number in range(len(rows))]
-    left_out = data.draw(st.none() | st.sampled_from([*ids, "absent"]))
+    left_out = data.draw(st.frozensets(st.sampled_from([*ids, "absent"])))
     columns = FilterColumns(
         ids,
         CAMERAS,
         np.array([row[0] for row in rows], np.int32),
         np.array([NO_TIME if row[1] is None else row[1] for row in rows], np.int64),
         np.array([NO_TIME if row[2] is None else row[2] for row in rows], np.int64),
+        np.array([np.nan if row[3] is None else row[3] for row in rows], np.float32),
     )
-    filters = SearchFilters(frozenset(cameras), frozenset(excluded), since, until, left_out)
+    filters = SearchFilters(frozenset(cameras), frozenset(excluded), since, until, min_quality, left_out)
     allowed = columns.allowed(filters)
-    for number, (camera, first, last) in enumerate(rows):
+    for number, (camera, first, last, quality) in enumerate(rows):
         passes = (not cameras or CAMERAS[camera] in cameras) and CAMERAS[camera] not in excluded
         if since is not None or until is not None:
             passes = passes and first is not None and last is not None
@@ -56,7 +68,9 @@ def test_lets_through_what_it_says(
         if passes and until is not None:
             assert first is not None
             passes = first <= until
-        passes = passes and ids[number] != left_out
+        if min_quality is not None:
+            passes = passes and quality is not None and quality >= min_quality
+        passes = passes and ids[number] not in left_out
         assert (allowed is None or bool(allowed[number])) == passes
 
 
@@ -100,6 +114,12 @@ def test_cameras_are_written_repeated_or_with_commas() -> None:
 def test_an_unknown_camera_is_named_with_the_known_ones() -> None:
     with pytest.raises(BadQuery, match="no camera 'x'; it has a, b, c"):
         make_filters(CAMERAS, exclude_cameras=["a,x"])
+
+
+@pytest.mark.parametrize("quality", [-0.1, 1.01, float("nan"), float("inf")])
+def test_a_quality_that_is_none_is_refused(quality: float) -> None:
+    with pytest.raises(BadQuery, match="min_quality"):
+        make_filters(CAMERAS, min_quality=quality)
 
 
 def test_a_span_that_ends_before_it_begins_is_refused() -> None:

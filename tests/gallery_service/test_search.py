@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,8 +53,8 @@ def search(indexed_site: SiteConfig, monkeypatch: pytest.MonkeyPatch) -> Iterato
     opened.close()
 
 
-def truth(site: SiteConfig) -> tuple[dict[str, np.ndarray], list[dict[str, object]]]:
-    """Vectors and rows read from the files, without anything that is tested here."""
+def truth(site: SiteConfig) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
+    """Vectors, and rows with the quality of the best crop, read without anything that is tested here."""
     workspace = Workspace(site)
     version = (workspace.models / "current").read_text().strip()
     vectors, rows = {}, []
@@ -62,12 +63,15 @@ def truth(site: SiteConfig) -> tuple[dict[str, np.ndarray], list[dict[str, objec
         path = workspace.gallery / version / f"{name}.safetensors"
         segment = read_segment(path, model_version=version, shard=name)
         vectors |= dict(zip(segment.tracklet_ids, segment.means.astype(float), strict=True))
-        rows += shard.tracklets().to_pylist()
+        crops = shard.crops().to_pylist()
+        for row in shard.tracklets().to_pylist():
+            best = max(crop["quality"] for crop in crops if crop["tracklet_id"] == row["tracklet_id"])
+            rows.append({**row, "quality": best})
     return vectors, rows
 
 
 def brute_force(
-    vectors: dict[str, np.ndarray], rows: list[dict[str, object]], query_id: str, request: SearchRequest
+    vectors: dict[str, np.ndarray], rows: list[dict[str, Any]], query_id: str, request: SearchRequest
 ) -> list[tuple[str, float]]:
     scored = []
     for row in rows:
@@ -79,6 +83,8 @@ def brute_force(
         if request.since and (last is None or last < datetime.fromisoformat(request.since)):
             continue
         if request.until and (first is None or first > datetime.fromisoformat(request.until)):
+            continue
+        if request.min_quality is not None and row["quality"] < request.min_quality:
             continue
         scored.append((str(name), round(float(vectors[str(name)] @ vectors[query_id]), 6)))
     return sorted(scored, key=lambda one: (-one[1], one[0]))[: request.top_k]
@@ -95,6 +101,7 @@ MOMENTS = st.none() | st.integers(-5, 25 * 60).map(
     st.lists(st.sampled_from(["cam1", "cam2"]), max_size=2),
     MOMENTS,
     MOMENTS,
+    st.none() | st.sampled_from([0.0, 0.575, 0.625, 0.7, 0.9]),
     st.integers(1, 15),
 )
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -105,13 +112,14 @@ def test_filters_give_what_brute_force_gives(
     excluded: list[str],
     since: str | None,
     until: str | None,
+    min_quality: float | None,
     top_k: int,
 ) -> None:
     vectors, rows = truth(found.site)
     query_id = sorted(vectors)[number]
     if since and until and since > until:
         since, until = until, since
-    request = SearchRequest(top_k, cameras, excluded, since, until)
+    request = SearchRequest(top_k, cameras, excluded, since, until, min_quality=min_quality)
     answer = found.search_tracklet(query_id, request)
     expected = brute_force(vectors, rows, query_id, request)
     assert [(match.tracklet_id, pytest.approx(match.score, abs=2e-6)) for match in answer.matches] == expected
@@ -180,7 +188,7 @@ def test_every_search_is_recorded_and_no_image_is_kept(search: SiteSearch) -> No
     assert json.loads(first.result) == [match.tracklet_id for match in answer.matches]
     assert json.loads(first.filters) == {
         "cameras": ["cam2"], "exclude_cameras": [], "since": "2026-03-01T08:00:00Z", "until": None,
-        "top_k": 2, "rerank": False,
+        "min_quality": None, "top_k": 2, "rerank": False,
     }  # fmt: skip
     assert abs(first.searched_at / 1e6 - datetime.now(UTC).timestamp()) < 300
     assert second.query_tracklet_id == answer.matches[0].tracklet_id

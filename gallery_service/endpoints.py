@@ -12,9 +12,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from gallery_service.byte_range import RangeNotSatisfiable, parse_range
 from gallery_service.errors import GalleryError, NotFound
 from gallery_service.measurements import Measurements
-from gallery_service.schemas import ErrorAnswer, Health, SearchAnswer, SiteInfo, SiteList
+from gallery_service.query_pictures import QueryPicture, parse_boxes
+from gallery_service.schemas import ErrorAnswer, Health, PersonBoxes, SearchAnswer, SiteInfo, SiteList
 from gallery_service.search import DEFAULT_TOP_K, MAX_PURPOSE, MAX_TOP_K, SearchRequest, SiteSearch
-from gallery_service.upload import OPENAPI_BODY, uploaded_image
+from gallery_service.upload import OPENAPI_BODY, uploaded_images
 
 router = APIRouter()
 api = APIRouter(prefix="/api/v1")
@@ -98,6 +99,16 @@ Site = Annotated[SiteSearch, Depends(served_site)]
 Asked = Annotated[SearchRequest, Depends(search_request)]
 
 
+Boxes = Annotated[
+    list[str],
+    Query(
+        alias="box",
+        description="x1,y1,x2,y2: only this part of the image, in fractions of it. One for each image, or none.",
+        default_factory=list,
+    ),
+]
+
+
 @api.get("/sites", summary="The served sites")
 def list_sites(request: Request) -> SiteList:
     """All sites this service was started with."""
@@ -110,13 +121,39 @@ def site_info(site: Site) -> SiteInfo:
     return site.info()
 
 
-@api.post("/sites/{site}/search", summary="Search by a crop", responses=_UPLOAD_ERRORS, openapi_extra=OPENAPI_BODY)
-async def search_by_image(site: Site, asked: Asked, request: Request) -> SearchAnswer:
-    """The tracklets that look most like the person in the image, best first."""
-    image = await uploaded_image(request)
-    answer = await run_in_threadpool(site.search_image, image, asked)
+@api.post("/sites/{site}/search", summary="Search by crops", responses=_UPLOAD_ERRORS, openapi_extra=OPENAPI_BODY)
+async def search_by_image(site: Site, asked: Asked, boxes: Boxes, request: Request) -> SearchAnswer:
+    """The tracklets that look most like the person in the images, best first. All images show the same person."""
+    images = await uploaded_images(request)
+    pictures = [QueryPicture(*one) for one in zip(images, parse_boxes(boxes, len(images)), strict=True)]
+    answer = await run_in_threadpool(site.search_pictures, pictures, asked)
     measurements_of(request).searches.labels(site.name, "image").inc()
     return answer
+
+
+@api.post(
+    "/sites/{site}/detections",
+    summary="The people in a frame",
+    responses=_UPLOAD_ERRORS
+    | _errors(s409="The site has no detector for single pictures", s503="Too many frames are waiting"),
+    openapi_extra=OPENAPI_BODY,
+)
+async def detect_people(site: Site, request: Request) -> PersonBoxes:
+    """Boxes to choose one from for a search, as the site's own detector sees them."""
+    (frame,) = await uploaded_images(request, most=1)
+    return await run_in_threadpool(site.propose_boxes, frame)
+
+
+@api.get(
+    "/sites/{site}/map",
+    summary="A picture of the place",
+    response_class=Response,
+    responses=_errors(s404="No such site, or it has no map") | {200: {"content": {"image/png": {}, "image/jpeg": {}}}},
+)
+def map_picture(site: Site) -> Response:
+    """What the cameras' positions are fractions of."""
+    picture = site.map_picture()
+    return Response(picture.content, media_type=picture.media_type)
 
 
 @api.post("/sites/{site}/tracklets/{tracklet_id:path}/search", summary="Search by a tracklet", responses=_SEARCH_ERRORS)

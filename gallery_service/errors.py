@@ -27,6 +27,18 @@ class BadQuery(GalleryError):  # noqa: N818 what the client sent
     status = 422
 
 
+class NoDetector(GalleryError):  # noqa: N818 what the site lacks
+    """The site has no detector that can look at a single picture."""
+
+    status = 409
+
+
+class Busy(GalleryError):  # noqa: N818 what the service is
+    """Too much is being done already; the same request may go well in a moment."""
+
+    status = 503
+
+
 class WrongMediaType(GalleryError):  # noqa: N818 the name HTTP has for it
     """A body that is not the kind this address takes."""
 

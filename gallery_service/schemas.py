@@ -38,6 +38,10 @@ class CameraInfo(BaseModel):
     crops: int
     first_seen: str | None
     last_seen: str | None
+    position: tuple[float, float] | None = Field(
+        description="x, y on the site's map in fractions of the picture, from its upper left; null when not stated."
+    )
+    heading: float | None = Field(description="Where it looks, degrees clockwise from the top of the map.")
 
 
 class SiteSummary(BaseModel):
@@ -67,7 +71,25 @@ class SiteInfo(BaseModel):
     first_seen: str | None
     last_seen: str | None
     clips: bool
+    map_url: str | None = Field(description="A picture of the place; null when the site has none.")
+    proposes_boxes: bool = Field(description="Whether the site's detector can look at a single picture.")
     notice: str | None
+
+
+class PersonBox(BaseModel):
+    """Somebody in a picture."""
+
+    box: tuple[float, float, float, float] = Field(description="x1, y1, x2, y2 in fractions of the upright picture.")
+    score: float = Field(description="The detector's, 0 to 1.")
+
+
+class PersonBoxes(BaseModel):
+    """The people in a picture, the surest first."""
+
+    width: int = Field(description="Of the upright picture, in pixels.")
+    height: int
+    detector: str
+    people: list[PersonBox]
 
 
 class ErrorAnswer(BaseModel):

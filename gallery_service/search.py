@@ -6,7 +6,6 @@ compares one row, one small file and one modification time with what it has load
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import threading
@@ -27,9 +26,12 @@ from gallery_service.database import open_database
 from gallery_service.errors import BadQuery, NotFound, NotIndexed
 from gallery_service.filters import SearchFilters, format_moment, make_filters
 from gallery_service.loaded_gallery import LoadedGallery, load_gallery
+from gallery_service.person_boxes import BoxProposer
+from gallery_service.query_pictures import QueryPicture, embed_person
 from gallery_service.repository import GalleryRepository, StoredTracklet
-from gallery_service.schemas import CameraInfo, Match, SearchAnswer, SiteInfo, SiteSummary
+from gallery_service.schemas import CameraInfo, Match, PersonBoxes, SearchAnswer, SiteInfo, SiteSummary
 from gallery_service.settings import ServiceSettings
+from gallery_service.site_map import Picture, SiteMapPicture
 from ingest.recording_file import RecordingPath
 from ingest.site import SiteConfig, SiteError, load_site
 from ingest.workspace import Workspace
@@ -95,6 +97,8 @@ class SiteSearch:
         self._site_changed = site.file.stat().st_mtime_ns
         self._workspace = Workspace(site)
         self._clips = ClipCache(settings.clip_cache_bytes)
+        self._boxes = BoxProposer(settings.max_image_pixels)
+        self._map = SiteMapPicture()
         self._recordings: dict[tuple[str, str], tuple[float, RecordingPath | None]] = {}
         self._repository: GalleryRepository | None = None
         self._loaded: LoadedGallery | None = None
@@ -125,27 +129,35 @@ class SiteSearch:
     def search_image(
         self, image: bytes, request: SearchRequest, who: str = "local", what: str = "the uploaded image"
     ) -> SearchAnswer:
-        """Find the tracklets that look like the person in an image.
+        """Find the tracklets that look like the person in an image; see `search_pictures`."""
+        return self.search_pictures([QueryPicture(image)], request, who, what)
+
+    def search_pictures(
+        self,
+        pictures: Sequence[QueryPicture],
+        request: SearchRequest,
+        who: str = "local",
+        what: str = "the uploaded image",
+    ) -> SearchAnswer:
+        """Find the tracklets that look like the person in some pictures.
 
         Args:
-            image: a JPEG, PNG, WebP or BMP file holding a crop of one person. It is not kept.
+            pictures: of one person, at least one. They are not kept.
             request: filters and bounds.
             who: asks, for the record.
-            what: how an error names the image.
+            what: how an error names a picture.
 
         Raises:
             ImageError: the bytes are not an image that is accepted.
             GalleryError: a filter is wrong, or the site has no gallery yet.
         """
-        from models.images import decode_image
-
         gallery = self.refresh()
         filters = self._filters(gallery, request)
-        # One image at a time: decoding and embedding are what a client can make expensive.
+        # One search at a time: decoding and embedding are what a client can make expensive.
         with self._embedding:
-            pixels = decode_image(image, what=what, max_pixels=self.settings.max_image_pixels)
-            query: NDArray[np.float32] = gallery.embedder.embed([pixels])[0]
-        return self._answer(gallery, query, request, filters, who, image_sha256=hashlib.sha256(image).hexdigest())
+            query = embed_person(gallery.embedder, pictures, what, self.settings.max_image_pixels)
+        fingerprint = " ".join(picture.fingerprint for picture in pictures)
+        return self._answer(gallery, query, request, filters, who, image_sha256=fingerprint)
 
     def search_tracklet(self, tracklet_id: str, request: SearchRequest, who: str = "local") -> SearchAnswer:
         """Find the tracklets that look like a tracklet of the gallery, which itself is left out.
@@ -160,6 +172,11 @@ class SiteSearch:
             raise NotFound(self._no_tracklet(tracklet_id))
         query = gallery.index.vectors(np.array([row], np.int64))[0]
         return self._answer(gallery, query, request, filters, who, tracklet_id=tracklet_id)
+
+    def propose_boxes(self, frame: bytes) -> PersonBoxes:
+        """Where people stand in a frame, so that one of them can be searched for; see `BoxProposer.propose`."""
+        site = self.current_site()
+        return self._boxes.propose(frame, site.detector, site.folder)
 
     def _filters(
         self, gallery: LoadedGallery, request: SearchRequest, exclude_tracklets: Iterable[str] = ()
@@ -286,9 +303,7 @@ class SiteSearch:
             NotFound: clips are off, or the recording is gone.
         """
         tracklet = self._stored(tracklet_id)
-        with self._refreshing:
-            self._reread_site()
-            site = self._site
+        site = self.current_site()
         if not site.clips.enabled:
             raise NotFound(f"clips are off for this site; set 'clips: {{enabled: true}}' in {site.file.name}")
         recording = self._recording(tracklet)
@@ -355,6 +370,16 @@ class SiteSearch:
 
     # What the site is.
 
+    def current_site(self) -> SiteConfig:
+        """The site, read again where site.yaml has changed."""
+        with self._refreshing:
+            self._reread_site()
+            return self._site
+
+    def map_picture(self) -> Picture:
+        """The map of the site; see `SiteMapPicture.read`."""
+        return self._map.read(self.current_site())
+
     def info(self) -> SiteInfo:
         """Cameras, counts, times and model.
 
@@ -363,9 +388,11 @@ class SiteSearch:
         """
         gallery = self.refresh()
         held = {camera.camera_id: camera for camera in self._open().cameras()}
+        site = self._site
+        written = {camera.id: camera for camera in site.cameras}
         cameras = []
         for camera_id in gallery.columns.camera_ids:
-            camera = held.get(camera_id)
+            camera, placed = held.get(camera_id), written.get(camera_id)
             cameras.append(
                 CameraInfo(
                     camera_id=camera_id,
@@ -373,6 +400,8 @@ class SiteSearch:
                     crops=camera.crops if camera else 0,
                     first_seen=format_moment(camera.first_seen) if camera else None,
                     last_seen=format_moment(camera.last_seen) if camera else None,
+                    position=placed.position if placed else None,
+                    heading=placed.heading if placed else None,
                 )
             )
         return SiteInfo(
@@ -384,7 +413,9 @@ class SiteSearch:
             crops=sum(camera.crops for camera in cameras),
             first_seen=min((camera.first_seen for camera in cameras if camera.first_seen), default=None),
             last_seen=max((camera.last_seen for camera in cameras if camera.last_seen), default=None),
-            clips=self._site.clips.enabled,
+            clips=site.clips.enabled,
+            map_url=f"/api/v1/sites/{self.name}/map" if site.map else None,
+            proposes_boxes=site.detector.weights is not None,
             notice=self._notice(gallery),
         )
 

@@ -1,4 +1,4 @@
-"""The query image out of a multipart body. It stays in memory: a query image is never written to disk."""
+"""Query images out of a multipart body. They stay in memory: what was uploaded is never written to disk here."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from gallery_service.errors import BadQuery, WrongMediaType
+from gallery_service.query_pictures import MAX_PICTURES
 
 # What a client may call the bytes; what they are is decided by looking at them.
 _IMAGE_TYPES = ("image/", "application/octet-stream")
@@ -21,9 +22,12 @@ OPENAPI_BODY = {
                     "required": ["image"],
                     "properties": {
                         "image": {
-                            "type": "string",
-                            "format": "binary",
-                            "description": "A crop of one person: JPEG, PNG, WebP or BMP, at most 10 MiB.",
+                            "type": "array",
+                            "items": {"type": "string", "format": "binary"},
+                            "minItems": 1,
+                            "maxItems": MAX_PICTURES,
+                            "description": "Crops of one person, or frames with a box each: JPEG, PNG, WebP or BMP, "
+                            "10 MiB together.",
                         }
                     },
                 }
@@ -38,31 +42,37 @@ class _InMemoryParser(MultiPartParser):
     spool_max_size = 0
 
 
-async def uploaded_image(request: Request) -> bytes:
-    """The bytes of the multipart field `image`.
+async def uploaded_images(request: Request, most: int = MAX_PICTURES) -> list[bytes]:
+    """The bytes of each multipart field `image`, in order.
+
+    Args:
+        request: whose body.
+        most: how many there may be; one at least.
 
     Raises:
         WrongMediaType: the body is not multipart/form-data, or the field says that it is no image.
-        BadQuery: there is no such field, or the body is malformed.
+        BadQuery: there is no such field, there are too many, or the body is malformed.
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type != "multipart/form-data":
         raise WrongMediaType("send the crop as multipart/form-data, in a field named 'image'")
     try:
-        parser = _InMemoryParser(request.headers, request.stream(), max_files=1, max_fields=0)
+        parser = _InMemoryParser(request.headers, request.stream(), max_files=most, max_fields=0)
         form = await parser.parse()
     except (MultiPartException, KeyError, ValueError) as error:
         reason = getattr(error, "message", "") or "malformed"
         raise BadQuery(
-            f"the multipart body cannot be read ({reason}); send one file in a field named 'image'"
+            f"the multipart body cannot be read ({reason}); send 1 to {most} files in fields named 'image'"
         ) from None
     try:
-        image = form.get("image")
-        if not isinstance(image, UploadFile):
-            raise BadQuery("there is no file in a field named 'image'; send the crop there")
-        declared = (image.content_type or "application/octet-stream").lower()
-        if not declared.startswith(_IMAGE_TYPES):
-            raise WrongMediaType(f"the field 'image' is of type {declared[:60]!r}; send a JPEG, PNG, WebP or BMP")
-        return await image.read()
+        fields = form.multi_items()
+        images = [image for name, image in fields if name == "image" and isinstance(image, UploadFile)]
+        if not images or len(images) != len(fields):
+            raise BadQuery("send files in fields named 'image' and nothing else; there is none, or something else")
+        for image in images:
+            declared = (image.content_type or "application/octet-stream").lower()
+            if not declared.startswith(_IMAGE_TYPES):
+                raise WrongMediaType(f"the field 'image' is of type {declared[:60]!r}; send a JPEG, PNG, WebP or BMP")
+        return [await image.read() for image in images]
     finally:
         await form.close()

@@ -83,6 +83,21 @@ def _polygon(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return points
 
 
+def _place(point: tuple[float, float]) -> tuple[float, float]:
+    if not all(0 <= side <= 1 for side in point):
+        raise ValueError(
+            f"[{point[0]:g}, {point[1]:g}] lies outside the map; write fractions of its width and height from 0 to 1, "
+            "not pixels"
+        )
+    return point
+
+
+def _below(path: str) -> str:
+    if Path(path).is_absolute() or path.startswith("~") or ".." in Path(path).parts:
+        raise ValueError(f"'{path}' lies outside the folder of site.yaml; put the picture beside it or below")
+    return path
+
+
 Moment = Annotated[AwareDatetime, BeforeValidator(_moment)]
 Polygon = Annotated[list[tuple[float, float]], AfterValidator(_polygon)]
 
@@ -161,6 +176,8 @@ class Camera(_Strict):
         retention_days: after how many days what this camera saw is forgotten (`python -m ingest forget --expired`);
             None: the site's.
         ground_truth: CSV of true boxes (frame, person_id, x1, y1, x2, y2, visibility), for judging only.
+        position: where it hangs on the site's map, x and y in fractions of the picture from its upper left.
+        heading: where it looks, in degrees clockwise from the top of the map.
     """
 
     id: Annotated[str, AfterValidator(_camera_id)]
@@ -170,6 +187,8 @@ class Camera(_Strict):
     ignore: list[Polygon] = Field(default_factory=list)
     retention_days: int | None = Field(None, ge=1)
     ground_truth: str | None = None
+    position: Annotated[tuple[float, float], AfterValidator(_place)] | None = None
+    heading: float | None = Field(None, ge=0, le=360)
     _folder: Path = PrivateAttr(default=Path())
 
     @model_validator(mode="after")
@@ -178,6 +197,12 @@ class Camera(_Strict):
             for video in self.videos:
                 if video.start is None:
                     raise ValueError("'from: start' needs 'start' in 'time' or at every entry of 'videos'")
+        return self
+
+    @model_validator(mode="after")
+    def _looks_from_somewhere(self) -> Camera:
+        if self.heading is not None and self.position is None:
+            raise ValueError("'heading' is drawn at the camera's 'position' on the map; write that too")
         return self
 
     @property
@@ -237,6 +262,16 @@ class Clips(_Strict):
     seconds: float = Field(6.0, gt=0, le=120)
 
 
+class SiteMap(_Strict):
+    """A picture of the place from above, that cameras and sightings are drawn on.
+
+    Attributes:
+        image: a PNG or JPEG in the site's folder or below.
+    """
+
+    image: Annotated[str, Field(min_length=1), AfterValidator(_below)]
+
+
 class SiteConfig(_Strict):
     """A checked site.yaml.
 
@@ -247,6 +282,7 @@ class SiteConfig(_Strict):
         cameras: at least one, ids unique.
         detector, training, clips: see there.
         retention_days: after how many days what was seen is forgotten; None: never. A camera may have its own.
+        map: what the cameras' positions are on.
     """
 
     schema_version: Literal[1] = Field(1, alias="schema")
@@ -257,6 +293,7 @@ class SiteConfig(_Strict):
     training: Training = Field(default_factory=lambda: Training.model_validate({}))
     clips: Clips = Field(default_factory=lambda: Clips.model_validate({}))
     retention_days: int | None = Field(None, ge=1)
+    map: SiteMap | None = None
     _file: Path = PrivateAttr(default=Path(SITE_FILE))
     _by_path: bool = PrivateAttr(default=False)
 
@@ -268,6 +305,15 @@ class SiteConfig(_Strict):
             other = seen.setdefault(camera.id.lower(), camera.id)
             if other is not camera.id:
                 raise ValueError(f"camera id '{camera.id}' is used twice (as '{other}'); give each camera its own")
+        return self
+
+    @model_validator(mode="after")
+    def _positions_on_a_map(self) -> SiteConfig:
+        placed = [camera.id for camera in self.cameras if camera.position is not None]
+        if placed and self.map is None:
+            raise ValueError(
+                f"camera '{placed[0]}' has a 'position', a place on the site's map; write 'map: {{image: ...}}' too"
+            )
         return self
 
     @property

@@ -23,18 +23,18 @@ class ImageError(ValueError):
     """Bytes that are not an image we accept. The message names the image and says what is wrong with it."""
 
 
-def decode_image(data: bytes, *, what: str, max_pixels: int = 40_000_000) -> npt.NDArray[np.uint8]:
+def decode_image(data: bytes, *, what: str, max_pixels: int = 40_000_000, background: int = 0) -> npt.NDArray[np.uint8]:
     """Decode a JPEG, PNG, WebP or BMP file.
 
     The size is read from the header and checked before any pixel is decoded, so a small file that claims to be huge
     costs nothing, and neither does a JPEG of thousands of scans. EXIF rotation is applied; greyscale becomes three
-    equal channels; 16 bits become 8; what is transparent becomes black, as masked areas are everywhere else in the
-    product; only the first frame is read.
+    equal channels; 16 bits become 8; what is transparent shows the background; only the first frame is read.
 
     Args:
         data: the file's bytes, not trusted.
         what: how the error names the image ("crop 17 of shard x", "the uploaded file").
         max_pixels: the largest width × height accepted.
+        background: grey level 0..255 behind what is transparent; black, as masked areas are everywhere in the product.
 
     Returns:
         (H, W, 3) uint8, channels in the order blue, green, red.
@@ -54,7 +54,7 @@ def decode_image(data: bytes, *, what: str, max_pixels: int = 40_000_000) -> npt
             if image.format == "JPEG" and data.count(b"\xff\xda") > _MOST_SCANS:
                 raise ImageError(f"{what}: a JPEG of more than {_MOST_SCANS} scans; save it again and resend")
             image.load()
-            pixels = _to_bgr(image)
+            pixels = _to_bgr(image, background)
             return _upright(pixels, _orientation(image))
     except ImageError:
         raise
@@ -84,7 +84,7 @@ def _size_message(what: str, width: int, height: int, max_pixels: int) -> str:
     return f"{what}: {width:,} × {height:,} pixels; at least 1 and at most {max_pixels:,} in all are accepted"
 
 
-def _to_bgr(image: Image.Image) -> npt.NDArray[np.uint8]:
+def _to_bgr(image: Image.Image, background: int) -> npt.NDArray[np.uint8]:
     from PIL import Image
 
     if image.mode.startswith("I"):
@@ -93,9 +93,9 @@ def _to_bgr(image: Image.Image) -> npt.NDArray[np.uint8]:
         grey8 = ((grey + 128) // 257).astype(np.uint8)
         return np.ascontiguousarray(np.repeat(grey8[:, :, None], 3, axis=2))
     if image.has_transparency_data:
-        # Laid over black in 8 bits; arithmetic in wider numbers would take ten times the memory.
-        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-        rgb = np.asarray(Image.alpha_composite(black, image.convert("RGBA")).convert("RGB"))
+        # Laid over it in 8 bits; arithmetic in wider numbers would take ten times the memory.
+        below = Image.new("RGBA", image.size, (background, background, background, 255))
+        rgb = np.asarray(Image.alpha_composite(below, image.convert("RGBA")).convert("RGB"))
     else:
         rgb = np.asarray(image.convert("RGB"))
     return np.ascontiguousarray(rgb[:, :, ::-1])

@@ -101,7 +101,7 @@ MOMENTS = st.none() | st.integers(-5, 25 * 60).map(
     st.lists(st.sampled_from(["cam1", "cam2"]), max_size=2),
     MOMENTS,
     MOMENTS,
-    st.none() | st.sampled_from([0.0, 0.575, 0.625, 0.7, 0.9]),
+    st.none() | st.sampled_from([0.0, 0.575, 0.625, 0.725, 0.9]),
     st.integers(1, 15),
 )
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

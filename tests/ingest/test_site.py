@@ -24,6 +24,17 @@ def camera(**changes: Any) -> dict[str, Any]:
     return content(cameras=[{"id": "cam1", "videos": ["a.mp4"], **changes}])
 
 
+def on_map(**changes: Any) -> dict[str, Any]:
+    return {**camera(**changes), "map": {"image": "maps/plan.png"}}
+
+
+def test_cameras_hang_on_a_map() -> None:
+    site = parse_site(on_map(position=[0, 0.25], heading=270), FILE)
+    assert site.map is not None
+    assert site.resolve(site.map.image) == FILE.parent.absolute() / "maps" / "plan.png"
+    assert (site.cameras[0].position, site.cameras[0].heading) == ((0.0, 0.25), 270.0)
+
+
 def test_defaults() -> None:
     site = parse_site(content(), FILE)
     assert (site.timezone, site.detector.weights, site.detector.fps, site.clips.enabled) == ("UTC", None, 10, False)
@@ -66,6 +77,18 @@ def test_defaults() -> None:
         (content(detector={"min_score": 2}), "detector.min_score"),
         (content(training={"input_size": [1, 2]}), "training.input_size"),
         (content(retention_days=0), "retention_days"),
+        (content(map={"image": "/etc/plan.png"}), "map.image: '/etc/plan.png' lies outside"),
+        (content(map={"image": "a/../../plan.png"}), "lies outside the folder"),
+        (content(map={"image": "~/plan.png"}), "lies outside the folder"),
+        (content(map={"image": ""}), "map.image"),
+        (content(map={}), "map.image: is missing"),
+        (content(map="plan.png"), "map: "),
+        (camera(position=[0.5, 0.5]), "camera 'cam1' has a 'position'"),
+        (on_map(position=[120, 40]), "cameras[0].position: [120, 40] lies outside the map"),
+        (on_map(position=[0.1]), "cameras[0].position"),
+        (on_map(position=[float("nan"), 0.5]), "cameras[0].position"),
+        (on_map(heading=90), "cameras[0]: 'heading' is drawn at"),
+        (on_map(position=[0, 1], heading=361), "cameras[0].heading"),
     ],
 )
 def test_what_is_wrong_is_named(wrong: object, says: str) -> None:

@@ -110,10 +110,9 @@ def embed_person(
         # One after the other: decoded pictures are large, and how many are in memory must not be the client's choice.
         name = what if len(pictures) == 1 else f"{what} (number {number + 1})"
         vectors[number] = embedder.embed([picture.pixels(name, max_pixels)])[0]
-    if len(pictures) == 1:
-        return vectors[0]
-    mean: NDArray[np.float32] = tracklet_means(vectors, np.zeros(len(pictures), np.int32), 1)[0]
-    return mean
+    one = np.zeros(len(pictures), np.int32)
+    person: NDArray[np.float32] = vectors[0] if len(pictures) == 1 else tracklet_means(vectors, one, 1)[0]
+    return person
 
 
 def _box(text: str) -> Box:

@@ -91,6 +91,7 @@ def search(
 ) -> None:
     """Search a site once and print the answer as JSON."""
     with _readable_errors():
+        from gallery_service.caller import LOCAL
         from gallery_service.search import SearchRequest, SiteSearch
         from gallery_service.settings import ServiceSettings
         from ingest.site import load_site
@@ -102,7 +103,7 @@ def search(
         request = SearchRequest(top_k, camera or (), exclude_camera or (), since, until, rerank, purpose)
         found = SiteSearch(load_site(site), settings, ref=site)
         try:
-            print(found.search_image(content, request, what=str(image)).model_dump_json())
+            print(found.search_image(LOCAL, content, request, what=str(image)).model_dump_json())
         finally:
             found.close()
 

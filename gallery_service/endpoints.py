@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from gallery_service.byte_range import RangeNotSatisfiable, parse_range
+from gallery_service.caller import Caller, caller_of
 from gallery_service.errors import GalleryError, NotFound
 from gallery_service.measurements import Measurements
 from gallery_service.query_pictures import QueryPicture, parse_boxes
@@ -48,16 +49,26 @@ def measurements_of(request: Request) -> Measurements:
     return measurements
 
 
-def served_site(site: str, request: Request) -> SiteSearch:
+Asker = Annotated[Caller, Depends(caller_of)]
+
+
+def seen_sites(request: Request, caller: Asker) -> dict[str, SiteSearch]:
+    """The served sites of which the caller may see any camera, by name."""
+    return {name: site for name, site in sorted(sites_of(request).items()) if caller.sees_site(name)}
+
+
+SeenSites = Annotated[dict[str, SiteSearch], Depends(seen_sites)]
+
+
+def served_site(site: str, seen: SeenSites) -> SiteSearch:
     """The site of the address.
 
     Raises:
-        NotFound: it is not served.
+        NotFound: it is not served, or the caller may see none of its cameras: the same error.
     """
-    found = sites_of(request).get(site)
+    found = seen.get(site)
     if found is None:
-        served = ", ".join(sorted(sites_of(request)))
-        raise NotFound(f"site {site[:60]!r} is not served here; served are: {served}")
+        raise NotFound(f"site {site[:60]!r} is not served here; served are: {', '.join(seen) or 'none'}")
     return found
 
 
@@ -110,23 +121,23 @@ Boxes = Annotated[
 
 
 @api.get("/sites", summary="The served sites")
-def list_sites(request: Request) -> SiteList:
-    """All sites this service was started with."""
-    return SiteList(sites=[site.summary() for _, site in sorted(sites_of(request).items())])
+def list_sites(seen: SeenSites, caller: Asker) -> SiteList:
+    """All sites this service was started with, as far as you may see them."""
+    return SiteList(sites=[site.summary(caller) for site in seen.values()])
 
 
 @api.get("/sites/{site}", summary="What can be searched at a site", responses=_SITE_ERRORS)
-def site_info(site: Site) -> SiteInfo:
+def site_info(site: Site, caller: Asker) -> SiteInfo:
     """Cameras, counts, time range and model version."""
-    return site.info()
+    return site.info(caller)
 
 
 @api.post("/sites/{site}/search", summary="Search by crops", responses=_UPLOAD_ERRORS, openapi_extra=OPENAPI_BODY)
-async def search_by_image(site: Site, asked: Asked, boxes: Boxes, request: Request) -> SearchAnswer:
+async def search_by_image(site: Site, asked: Asked, boxes: Boxes, caller: Asker, request: Request) -> SearchAnswer:
     """The tracklets that look most like the person in the images, best first. All images show the same person."""
     images = await uploaded_images(request)
     pictures = [QueryPicture(*one) for one in zip(images, parse_boxes(boxes, len(images)), strict=True)]
-    answer = await run_in_threadpool(site.search_pictures, pictures, asked)
+    answer = await run_in_threadpool(site.search_pictures, caller, pictures, asked)
     measurements_of(request).searches.labels(site.name, "image").inc()
     return answer
 
@@ -157,9 +168,9 @@ def map_picture(site: Site) -> Response:
 
 
 @api.post("/sites/{site}/tracklets/{tracklet_id:path}/search", summary="Search by a tracklet", responses=_SEARCH_ERRORS)
-def search_by_tracklet(site: Site, tracklet_id: str, asked: Asked, request: Request) -> SearchAnswer:
+def search_by_tracklet(site: Site, tracklet_id: str, asked: Asked, caller: Asker, request: Request) -> SearchAnswer:
     """The tracklets that look most like this one, which itself is left out."""
-    answer = site.search_tracklet(tracklet_id, asked)
+    answer = site.search_tracklet(caller, tracklet_id, asked)
     measurements_of(request).searches.labels(site.name, "tracklet").inc()
     return answer
 
@@ -170,9 +181,9 @@ def search_by_tracklet(site: Site, tracklet_id: str, asked: Asked, request: Requ
     response_class=Response,
     responses=_errors(s404="No such site, tracklet or crop") | {200: {"content": {"image/jpeg": {}}}},
 )
-def crop(site: Site, tracklet_id: str) -> Response:
+def crop(site: Site, tracklet_id: str, caller: Asker) -> Response:
     """A JPEG."""
-    return Response(site.crop(tracklet_id), media_type="image/jpeg")
+    return Response(site.crop(caller, tracklet_id), media_type="image/jpeg")
 
 
 @api.get(
@@ -182,9 +193,9 @@ def crop(site: Site, tracklet_id: str) -> Response:
     responses=_errors(s404="Clips are off, or there is no such tracklet or recording", s416="Behind the end")
     | {200: {"content": {"video/mp4": {}}}, 206: {"content": {"video/mp4": {}}}},
 )
-def clip(site: Site, tracklet_id: str, range: Annotated[str | None, Header()] = None) -> Response:
+def clip(site: Site, tracklet_id: str, caller: Asker, range: Annotated[str | None, Header()] = None) -> Response:
     """An MP4, H.264, with the camera's mask applied; spans of it through the Range header."""
-    content = site.clip(tracklet_id)
+    content = site.clip(caller, tracklet_id)
     headers = {"Accept-Ranges": "bytes"}
     try:
         span = parse_range(range, len(content))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -58,14 +58,21 @@ class FilterColumns:
     last_seen: NDArray[np.int64]
     quality: NDArray[np.float32]
 
-    def allowed(self, filters: SearchFilters) -> NDArray[np.bool_] | None:
-        """Which rows the filters let through, bool (N,); None when they let all through."""
-        if filters == SearchFilters():
+    def allowed(self, filters: SearchFilters, seen: Set[str] | None) -> NDArray[np.bool_] | None:
+        """Which rows may be found, bool (N,); None for all.
+
+        Args:
+            filters: what the client asks for.
+            seen: cameras that the caller may see (`Caller.cameras`); None: all.
+        """
+        if filters == SearchFilters() and seen is None:
             return None
         allowed = np.ones(len(self.tracklet_ids), np.bool_)
-        if filters.cameras or filters.exclude_cameras:
+        if filters.cameras or filters.exclude_cameras or seen is not None:
             wanted = [
-                (not filters.cameras or camera in filters.cameras) and camera not in filters.exclude_cameras
+                (seen is None or camera in seen)
+                and (not filters.cameras or camera in filters.cameras)
+                and camera not in filters.exclude_cameras
                 for camera in self.camera_ids
             ]
             allowed &= np.array(wanted, np.bool_)[self.camera]

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 from fastapi.templating import Jinja2Templates
 
-from gallery_service.endpoints import Site, sites_of
+from gallery_service.endpoints import Asker, SeenSites, Site
 from gallery_service.errors import GalleryError
 from gallery_service.search import DEFAULT_TOP_K, MAX_TOP_K
 
@@ -19,17 +19,17 @@ pages = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
 
 @pages.get("/")
-def sites_page(request: Request) -> Response:
+def sites_page(request: Request, seen: SeenSites, caller: Asker) -> Response:
     """The sites that can be searched."""
-    summaries = [site.summary() for _, site in sorted(sites_of(request).items())]
+    summaries = [site.summary(caller) for site in seen.values()]
     return templates.TemplateResponse(request, "sites.html", {"sites": summaries})
 
 
 @pages.get("/sites/{site}")
-def site_page(request: Request, site: Site) -> Response:
+def site_page(request: Request, site: Site, caller: Asker) -> Response:
     """Search one site."""
     try:
-        info = site.info()
+        info = site.info(caller)
     except GalleryError as error:
         problem = {"site": site.name, "problem": str(error)}
         return templates.TemplateResponse(request, "problem.html", problem, status_code=error.status)

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Engine, delete, func, insert, select, true, update
 from sqlalchemy.dialects.sqlite import insert as upsert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from gallery_service.tables import (
     GalleryStateRow,
@@ -199,42 +199,9 @@ class GalleryRepository:
         with Session(self._engine) as session:
             return session.execute(select(func.count()).where(TrackletRow.crops > 0)).scalar_one()
 
-    def tracklets(self, tracklet_ids: Sequence[str]) -> dict[str, StoredTracklet]:
-        """The tracklets of these ids that exist, by id."""
-        with Session(self._engine) as session:
-            rows = session.execute(
-                select(
-                    TrackletRow.tracklet_id,
-                    TrackletRow.shard,
-                    TrackletRow.camera_id,
-                    TrackletRow.start_pts_s,
-                    TrackletRow.end_pts_s,
-                    TrackletRow.first_seen,
-                    TrackletRow.last_seen,
-                    TrackletRow.best_crop_offset,
-                    TrackletRow.best_crop_length,
-                    ShardRow.recording_sha256,
-                )
-                .join(ShardRow, ShardRow.shard == TrackletRow.shard)
-                .where(TrackletRow.tracklet_id.in_(tracklet_ids))
-            )
-            return {row.tracklet_id: StoredTracklet(**row._asdict()) for row in rows}
-
-    def cameras(self) -> list[CameraSummary]:
-        """What the gallery holds of each camera that has a shard, by camera id."""
-        with Session(self._engine) as session:
-            rows = session.execute(
-                select(
-                    TrackletRow.camera_id,
-                    func.count(),
-                    func.sum(TrackletRow.crops),
-                    func.min(TrackletRow.first_seen),
-                    func.max(TrackletRow.last_seen),
-                )
-                .group_by(TrackletRow.camera_id)
-                .order_by(TrackletRow.camera_id)
-            )
-            return [CameraSummary(*row) for row in rows]
+    def seen_by(self, cameras: frozenset[str] | None) -> VisibleGallery:
+        """What someone sees of the gallery who may see these cameras (`Caller.cameras`); None: all."""
+        return VisibleGallery(self._engine, cameras)
 
     def add_search(self, **columns: Any) -> None:
         """Append to the record of searches: the columns of `SearchRow` but for `id`."""
@@ -259,3 +226,55 @@ class GalleryRepository:
         with self._writing() as session:
             yield session
             session.execute(update(GalleryStateRow).values(generation=GalleryStateRow.generation + 1))
+
+
+class VisibleGallery:
+    """The gallery's rows as someone sees them who may see some cameras: the others' are not there.
+
+    Everything that a request reads of tracklets goes through here, so that nobody can forget to narrow it.
+    """
+
+    def __init__(self, engine: Engine, cameras: frozenset[str] | None) -> None:
+        self._engine = engine
+        self._cameras = cameras
+
+    def _seen(self, camera_id: InstrumentedAttribute[str]) -> ColumnElement[bool]:
+        return true() if self._cameras is None else camera_id.in_(self._cameras)
+
+    def tracklets(self, tracklet_ids: Sequence[str]) -> dict[str, StoredTracklet]:
+        """The tracklets of these ids that exist, by id."""
+        with Session(self._engine) as session:
+            rows = session.execute(
+                select(
+                    TrackletRow.tracklet_id,
+                    TrackletRow.shard,
+                    TrackletRow.camera_id,
+                    TrackletRow.start_pts_s,
+                    TrackletRow.end_pts_s,
+                    TrackletRow.first_seen,
+                    TrackletRow.last_seen,
+                    TrackletRow.best_crop_offset,
+                    TrackletRow.best_crop_length,
+                    ShardRow.recording_sha256,
+                )
+                .join(ShardRow, ShardRow.shard == TrackletRow.shard)
+                .where(TrackletRow.tracklet_id.in_(tracklet_ids), self._seen(TrackletRow.camera_id))
+            )
+            return {row.tracklet_id: StoredTracklet(**row._asdict()) for row in rows}
+
+    def cameras(self) -> list[CameraSummary]:
+        """What the gallery holds of each camera that has a shard, by camera id."""
+        with Session(self._engine) as session:
+            rows = session.execute(
+                select(
+                    TrackletRow.camera_id,
+                    func.count(),
+                    func.sum(TrackletRow.crops),
+                    func.min(TrackletRow.first_seen),
+                    func.max(TrackletRow.last_seen),
+                )
+                .where(self._seen(TrackletRow.camera_id))
+                .group_by(TrackletRow.camera_id)
+                .order_by(TrackletRow.camera_id)
+            )
+            return [CameraSummary(*row) for row in rows]

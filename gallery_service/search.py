@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from sqlalchemy.exc import SQLAlchemyError
 
 from gallery_service.build import database_path
+from gallery_service.caller import Caller
 from gallery_service.clips import ClipCache, ClipRequest, centred_span, cut_clip
 from gallery_service.database import open_database
 from gallery_service.errors import BadQuery, NotFound, NotIndexed
@@ -28,7 +29,7 @@ from gallery_service.filters import SearchFilters, format_moment, make_filters
 from gallery_service.loaded_gallery import LoadedGallery, load_gallery
 from gallery_service.person_boxes import BoxProposer
 from gallery_service.query_pictures import QueryPicture, embed_person
-from gallery_service.repository import GalleryRepository, StoredTracklet
+from gallery_service.repository import GalleryRepository, StoredTracklet, VisibleGallery
 from gallery_service.schemas import CameraInfo, Match, PersonBoxes, SearchAnswer, SiteInfo, SiteSummary
 from gallery_service.settings import ServiceSettings
 from gallery_service.site_map import Picture, SiteMapPicture
@@ -127,24 +128,24 @@ class SiteSearch:
     # Searching.
 
     def search_image(
-        self, image: bytes, request: SearchRequest, who: str = "local", what: str = "the uploaded image"
+        self, caller: Caller, image: bytes, request: SearchRequest, what: str = "the uploaded image"
     ) -> SearchAnswer:
         """Find the tracklets that look like the person in an image; see `search_pictures`."""
-        return self.search_pictures([QueryPicture(image)], request, who, what)
+        return self.search_pictures(caller, [QueryPicture(image)], request, what)
 
     def search_pictures(
         self,
+        caller: Caller,
         pictures: Sequence[QueryPicture],
         request: SearchRequest,
-        who: str = "local",
         what: str = "the uploaded image",
     ) -> SearchAnswer:
         """Find the tracklets that look like the person in some pictures.
 
         Args:
+            caller: who asks; only what they may see is found.
             pictures: of one person, at least one. They are not kept.
             request: filters and bounds.
-            who: asks, for the record.
             what: how an error names a picture.
 
         Raises:
@@ -152,26 +153,27 @@ class SiteSearch:
             GalleryError: a filter is wrong, or the site has no gallery yet.
         """
         gallery = self.refresh()
-        filters = self._filters(gallery, request)
+        filters = self._filters(caller, gallery, request)
         # One search at a time: decoding and embedding are what a client can make expensive.
         with self._embedding:
             query = embed_person(gallery.embedder, pictures, what, self.settings.max_image_pixels)
         fingerprint = " ".join(picture.fingerprint for picture in pictures)
-        return self._answer(gallery, query, request, filters, who, image_sha256=fingerprint)
+        return self._answer(caller, gallery, query, request, filters, image_sha256=fingerprint)
 
-    def search_tracklet(self, tracklet_id: str, request: SearchRequest, who: str = "local") -> SearchAnswer:
+    def search_tracklet(self, caller: Caller, tracklet_id: str, request: SearchRequest) -> SearchAnswer:
         """Find the tracklets that look like a tracklet of the gallery, which itself is left out.
 
         Raises:
             GalleryError: there is no such tracklet, a filter is wrong, or the site has no gallery yet.
         """
         gallery = self.refresh()
-        filters = self._filters(gallery, request, [tracklet_id])
+        filters = self._filters(caller, gallery, request, [tracklet_id])
+        self._stored(caller, tracklet_id)
         row = gallery.columns.row(tracklet_id)
         if row is None:
             raise NotFound(self._no_tracklet(tracklet_id))
         query = gallery.index.vectors(np.array([row], np.int64))[0]
-        return self._answer(gallery, query, request, filters, who, tracklet_id=tracklet_id)
+        return self._answer(caller, gallery, query, request, filters, tracklet_id=tracklet_id)
 
     def propose_boxes(self, frame: bytes) -> PersonBoxes:
         """Where people stand in a frame, so that one of them can be searched for; see `BoxProposer.propose`."""
@@ -179,15 +181,16 @@ class SiteSearch:
         return self._boxes.propose(frame, site.detector, site.folder)
 
     def _filters(
-        self, gallery: LoadedGallery, request: SearchRequest, exclude_tracklets: Iterable[str] = ()
+        self, caller: Caller, gallery: LoadedGallery, request: SearchRequest, exclude_tracklets: Iterable[str] = ()
     ) -> SearchFilters:
         if not 1 <= request.top_k <= MAX_TOP_K:
             raise BadQuery(f"top_k is {request.top_k}; ask for 1 to {MAX_TOP_K}")
         if request.purpose is not None and len(request.purpose) > MAX_PURPOSE:
             raise BadQuery(f"purpose is longer than {MAX_PURPOSE} characters; shorten it")
-        known = list(dict.fromkeys([*(camera.id for camera in self._site.cameras), *gallery.columns.camera_ids]))
+        known = dict.fromkeys([*(camera.id for camera in self._site.cameras), *gallery.columns.camera_ids])
+        seen = [camera_id for camera_id in known if caller.sees(self.name, camera_id)]
         return make_filters(
-            known,
+            seen,
             request.cameras,
             request.exclude_cameras,
             request.since,
@@ -198,22 +201,23 @@ class SiteSearch:
 
     def _answer(
         self,
+        caller: Caller,
         gallery: LoadedGallery,
         query: NDArray[np.float32],
         request: SearchRequest,
         filters: SearchFilters,
-        who: str,
         image_sha256: str | None = None,
         tracklet_id: str | None = None,
     ) -> SearchAnswer:
         wanted = max(request.top_k, _RERANK_CANDIDATES) if request.rerank else request.top_k
-        rows, scores = gallery.index.search(query, wanted, gallery.columns.allowed(filters))
+        allowed = gallery.columns.allowed(filters, caller.cameras(self.name))
+        rows, scores = gallery.index.search(query, wanted, allowed)
         if request.rerank and len(rows) > 1:
             order = _rerank_order(query, gallery.index.vectors(rows))
             rows, scores = rows[order], scores[order]
         rows, scores = rows[: request.top_k], scores[: request.top_k]
         found = [gallery.columns.tracklet_ids[row] for row in rows]
-        stored = self._open().tracklets(found)
+        stored = self._visible(caller).tracklets(found)
         query_id = uuid.uuid4().hex
         answer = SearchAnswer(
             query_id=query_id,
@@ -230,7 +234,7 @@ class SiteSearch:
         self._open().add_search(
             query_id=query_id,
             searched_at=time.time_ns() // 1000,
-            who=who,
+            who=caller.name,
             site=self.name,
             purpose=request.purpose,
             model_version=gallery.bundle.version,
@@ -280,15 +284,15 @@ class SiteSearch:
 
     # What is shown of a match.
 
-    def crop(self, tracklet_id: str) -> bytes:
+    def crop(self, caller: Caller, tracklet_id: str) -> bytes:
         """The best crop of a tracklet, as the JPEG that was stored.
 
         Raises:
-            NotFound: there is none (any more).
+            NotFound: there is none (any more), or the caller may not see its camera: the same error.
         """
         from ingest.shards import ShardError
 
-        tracklet = self._stored(tracklet_id)
+        tracklet = self._stored(caller, tracklet_id)
         if tracklet.best_crop_offset is None or tracklet.best_crop_length is None:
             raise NotFound(f"tracklet {tracklet_id[:200]!r} has no crop")
         try:
@@ -296,13 +300,13 @@ class SiteSearch:
         except ShardError:
             raise NotFound(f"the crop of tracklet {tracklet_id[:200]!r} is gone; it was erased or replaced") from None
 
-    def clip(self, tracklet_id: str) -> bytes:
+    def clip(self, caller: Caller, tracklet_id: str) -> bytes:
         """A clip of the recording round a tracklet, MP4.
 
         Raises:
-            NotFound: clips are off, or the recording is gone.
+            NotFound: as `crop`; or clips are off, or the recording is gone.
         """
-        tracklet = self._stored(tracklet_id)
+        tracklet = self._stored(caller, tracklet_id)
         site = self.current_site()
         if not site.clips.enabled:
             raise NotFound(f"clips are off for this site; set 'clips: {{enabled: true}}' in {site.file.name}")
@@ -324,8 +328,11 @@ class SiteSearch:
         key = (tracklet.shard, tracklet_id, span, recording, repr(camera.mask))
         return self._clips.get(key, lambda: cut_clip(request))
 
-    def _stored(self, tracklet_id: str) -> StoredTracklet:
-        found = self._open().tracklets([tracklet_id]).get(tracklet_id)
+    def _visible(self, caller: Caller) -> VisibleGallery:
+        return self._open().seen_by(caller.cameras(self.name))
+
+    def _stored(self, caller: Caller, tracklet_id: str) -> StoredTracklet:
+        found = self._visible(caller).tracklets([tracklet_id]).get(tracklet_id)
         if found is None:
             raise NotFound(self._no_tracklet(tracklet_id))
         return found
@@ -380,18 +387,20 @@ class SiteSearch:
         """The map of the site; see `SiteMapPicture.read`."""
         return self._map.read(self.current_site())
 
-    def info(self) -> SiteInfo:
-        """Cameras, counts, times and model.
+    def info(self, caller: Caller) -> SiteInfo:
+        """Cameras, counts, times and model, as far as the caller sees the site.
 
         Raises:
             NotIndexed: there is no gallery yet.
         """
         gallery = self.refresh()
-        held = {camera.camera_id: camera for camera in self._open().cameras()}
+        held = {camera.camera_id: camera for camera in self._visible(caller).cameras()}
         site = self._site
         written = {camera.id: camera for camera in site.cameras}
         cameras = []
         for camera_id in gallery.columns.camera_ids:
+            if not caller.sees(self.name, camera_id):
+                continue
             camera, placed = held.get(camera_id), written.get(camera_id)
             cameras.append(
                 CameraInfo(
@@ -419,12 +428,13 @@ class SiteSearch:
             notice=self._notice(gallery),
         )
 
-    def summary(self) -> SiteSummary:
+    def summary(self, caller: Caller) -> SiteSummary:
         """The site in one line, also while it cannot be searched."""
         try:
-            info = self.info()
+            info = self.info(caller)
         except NotIndexed:
-            return SiteSummary(site=self.name, cameras=len(self._site.cameras), tracklets=0, model_version=None)
+            cameras = sum(caller.sees(self.name, camera.id) for camera in self._site.cameras)
+            return SiteSummary(site=self.name, cameras=cameras, tracklets=0, model_version=None)
         return SiteSummary(
             site=self.name, cameras=len(info.cameras), tracklets=info.tracklets, model_version=info.model_version
         )

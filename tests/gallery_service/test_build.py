@@ -97,7 +97,7 @@ def test_rows_are_those_of_the_shards(built_gallery: Path) -> None:
     for shard in list_shards(workspace):
         crops = shard.crops().to_pylist()
         for row in shard.tracklets().to_pylist():
-            stored = repository.tracklets([row["tracklet_id"]])[row["tracklet_id"]]
+            stored = repository.seen_by(None).tracklets([row["tracklet_id"]])[row["tracklet_id"]]
             assert (stored.start_pts_s, stored.end_pts_s) == (row["start_pts_s"], row["end_pts_s"])
             for mine, theirs in ((stored.first_seen, row["first_seen"]), (stored.last_seen, row["last_seen"])):
                 assert mine == (None if theirs is None else round(theirs.timestamp() * 1e6))

@@ -32,6 +32,7 @@ def tracklets(draw: st.DrawFn) -> list[Row]:
     tracklets(),
     st.sets(st.sampled_from(CAMERAS)),
     st.sets(st.sampled_from(CAMERAS)),
+    st.none() | st.sets(st.sampled_from([*CAMERAS, "elsewhere"])),
     TIMES,
     TIMES,
     QUALITIES,
@@ -41,6 +42,7 @@ def test_lets_through_what_it_says(
     rows: list[Row],
     cameras: set[str],
     excluded: set[str],
+    seen: set[str] | None,
     since: int | None,
     until: int | None,
     min_quality: float | None,
@@ -57,7 +59,7 @@ def test_lets_through_what_it_says(
         np.array([np.nan if row[3] is None else row[3] for row in rows], np.float32),
     )
     filters = SearchFilters(frozenset(cameras), frozenset(excluded), since, until, min_quality, left_out)
-    allowed = columns.allowed(filters)
+    allowed = columns.allowed(filters, seen)
     for number, (camera, first, last, quality) in enumerate(rows):
         passes = (not cameras or CAMERAS[camera] in cameras) and CAMERAS[camera] not in excluded
         if since is not None or until is not None:
@@ -70,7 +72,7 @@ def test_lets_through_what_it_says(
             passes = first <= until
         if min_quality is not None:
             passes = passes and quality is not None and quality >= min_quality
-        passes = passes and ids[number] not in left_out
+        passes = passes and ids[number] not in left_out and (seen is None or CAMERAS[camera] in seen)
         assert (allowed is None or bool(allowed[number])) == passes
 
 

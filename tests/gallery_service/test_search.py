@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gallery_service.build import build_gallery, database_path
+from gallery_service.caller import LOCAL, Caller, Role
 from gallery_service.database import open_database
 from gallery_service.errors import BadQuery, NotFound, NotIndexed
 from gallery_service.repository import GalleryRepository
@@ -84,7 +85,7 @@ def brute_force(
             continue
         if request.until and (first is None or first > datetime.fromisoformat(request.until)):
             continue
-        if request.min_quality is not None and row["quality"] < request.min_quality:
+        if request.min_quality is not None and np.float32(row["quality"]) < np.float32(request.min_quality):
             continue
         scored.append((str(name), round(float(vectors[str(name)] @ vectors[query_id]), 6)))
     return sorted(scored, key=lambda one: (-one[1], one[0]))[: request.top_k]
@@ -120,18 +121,18 @@ def test_filters_give_what_brute_force_gives(
     if since and until and since > until:
         since, until = until, since
     request = SearchRequest(top_k, cameras, excluded, since, until, min_quality=min_quality)
-    answer = found.search_tracklet(query_id, request)
+    answer = found.search_tracklet(LOCAL, query_id, request)
     expected = brute_force(vectors, rows, query_id, request)
     assert [(match.tracklet_id, pytest.approx(match.score, abs=2e-6)) for match in answer.matches] == expected
 
 
 def test_a_tracklet_of_unknown_time_is_found_only_without_a_time_filter(found: SiteSearch) -> None:
     query = encode_jpeg(synthetic.query_crop(1))
-    everything = found.search_image(query, SearchRequest(top_k=50)).matches
+    everything = found.search_image(LOCAL, query, SearchRequest(top_k=50)).matches
     assert len(everything) == 13
     assert sum(match.first_seen is None for match in everything) == 3
     for request in (SearchRequest(50, since="1971-01-01T00:00:00Z"), SearchRequest(50, until="2100-01-01T00:00:00Z")):
-        timed = found.search_image(query, request).matches
+        timed = found.search_image(LOCAL, query, request).matches
         assert len(timed) == 10
         assert all(match.first_seen for match in timed)
 
@@ -146,7 +147,7 @@ def test_an_image_is_scored_against_the_tracklet_means(found: SiteSearch) -> Non
     png = encode_png(image)
     assert np.array_equal(decode_image(png, what="query"), image)
     vectors, _ = truth(found.site)
-    answer = found.search_image(png, SearchRequest(top_k=50))
+    answer = found.search_image(LOCAL, png, SearchRequest(top_k=50))
     assert {match.tracklet_id for match in answer.matches} == set(vectors)
     for match in answer.matches:
         assert match.score == pytest.approx(float(vectors[match.tracklet_id] @ query), abs=1e-4)
@@ -164,22 +165,22 @@ def test_re_ranking_reorders_and_keeps_scores(found: SiteSearch) -> None:
 
     vectors, _ = truth(found.site)
     query_id = "cam1/" + sorted(vectors)[0].split("/", 1)[1]
-    plain = found.search_tracklet(query_id, SearchRequest(top_k=50)).matches
-    reranked = found.search_tracklet(query_id, SearchRequest(top_k=50, rerank=True)).matches
+    plain = found.search_tracklet(LOCAL, query_id, SearchRequest(top_k=50)).matches
+    reranked = found.search_tracklet(LOCAL, query_id, SearchRequest(top_k=50, rerank=True)).matches
     assert {m.tracklet_id: m.score for m in plain} == {m.tracklet_id: m.score for m in reranked}
     candidates = np.stack([vectors[match.tracklet_id] for match in plain]).astype(np.float32)
     distance = np.asarray(k_reciprocal_rerank(vectors[query_id][None].astype(np.float32), candidates))[0]
     order = [plain[i].tracklet_id for i in sorted(range(len(plain)), key=lambda i: (round(float(distance[i]), 6), i))]
     assert [match.tracklet_id for match in reranked] == order
-    top = found.search_tracklet(query_id, SearchRequest(top_k=3, rerank=True)).matches
+    top = found.search_tracklet(LOCAL, query_id, SearchRequest(top_k=3, rerank=True)).matches
     assert [match.tracklet_id for match in top] == order[:3]
 
 
 def test_every_search_is_recorded_and_no_image_is_kept(search: SiteSearch) -> None:
     image = encode_jpeg(synthetic.query_crop(0))
     request = SearchRequest(2, ["cam2"], (), "2026-03-01T08:00:00Z", None, False, "a lost child")
-    answer = search.search_image(image, request)
-    followed = search.search_tracklet(answer.matches[0].tracklet_id, SearchRequest(top_k=1))
+    answer = search.search_image(LOCAL, image, request)
+    followed = search.search_tracklet(LOCAL, answer.matches[0].tracklet_id, SearchRequest(top_k=1))
     path = database_path(Workspace(search.site))
     first, second = GalleryRepository(open_database(path)).searches()
     assert (first.query_id, first.who, first.site, first.purpose) == (answer.query_id, "local", "toy", "a lost child")
@@ -205,7 +206,7 @@ def test_a_search_that_cannot_be_recorded_shows_nothing(search: SiteSearch, monk
 
     monkeypatch.setattr(GalleryRepository, "add_search", broken)
     with pytest.raises(OSError, match="disk full"):
-        search.search_image(encode_jpeg(synthetic.query_crop(0)), SearchRequest())
+        search.search_image(LOCAL, encode_jpeg(synthetic.query_crop(0)), SearchRequest())
 
 
 def test_a_running_search_takes_up_new_and_removed_shards(search: SiteSearch) -> None:
@@ -214,26 +215,26 @@ def test_a_running_search_takes_up_new_and_removed_shards(search: SiteSearch) ->
     workspace = Workspace(search.site)
     folder = synthetic.add_shard(workspace, 1, synthetic.walks_of(1, 2), sha256=synthetic.pseudo_sha256("new"))
     build_gallery(search.site, threads=1, quiet=True)
-    answer = search.search_image(encode_jpeg(synthetic.query_crop(0)), SearchRequest(top_k=50))
+    answer = search.search_image(LOCAL, encode_jpeg(synthetic.query_crop(0)), SearchRequest(top_k=50))
     assert len(answer.matches) == 15
     shutil.rmtree(folder)
     build_gallery(search.site, threads=1, quiet=True)
-    answer = search.search_image(encode_jpeg(synthetic.query_crop(0)), SearchRequest(top_k=50))
+    answer = search.search_image(LOCAL, encode_jpeg(synthetic.query_crop(0)), SearchRequest(top_k=50))
     assert len(answer.matches) == 13
 
 
 def test_a_promoted_model_is_used_once_it_has_indexed_the_site(search: SiteSearch) -> None:
     query = encode_jpeg(synthetic.query_crop(0))
-    old = search.search_image(query, SearchRequest()).model_version
+    old = search.search_image(LOCAL, query, SearchRequest()).model_version
     new = synthetic.add_model(search.site, seed=2).version
     assert new != old
-    meanwhile = search.search_image(query, SearchRequest())
+    meanwhile = search.search_image(LOCAL, query, SearchRequest())
     assert meanwhile.model_version == old
     assert meanwhile.notice is not None
     assert new in meanwhile.notice
     assert "gallery_service index" in meanwhile.notice
     build_gallery(search.site, threads=1, quiet=True)
-    after = search.search_image(query, SearchRequest(top_k=50))
+    after = search.search_image(LOCAL, query, SearchRequest(top_k=50))
     assert (after.model_version, after.notice) == (new, None)
     vectors, _ = truth(search.site)
     bundle = ModelStore(Workspace(search.site).models).current()
@@ -242,7 +243,7 @@ def test_a_promoted_model_is_used_once_it_has_indexed_the_site(search: SiteSearc
     best = max(float(vector @ embedded) for vector in vectors.values())
     assert after.matches[0].score == pytest.approx(best, abs=0.01)
     ModelStore(Workspace(search.site).models).rollback()
-    assert search.search_image(query, SearchRequest()).model_version == old
+    assert search.search_image(LOCAL, query, SearchRequest()).model_version == old
 
 
 def test_a_segment_damaged_under_a_running_service_does_not_stop_it(
@@ -262,39 +263,39 @@ def test_a_segment_damaged_under_a_running_service_does_not_stop_it(
 
 def test_a_changed_site_yaml_holds_at_once(search: SiteSearch) -> None:
     query = encode_jpeg(synthetic.query_crop(0))
-    clips = [match.clip_url for match in search.search_image(query, SearchRequest(top_k=50)).matches]
+    clips = [match.clip_url for match in search.search_image(LOCAL, query, SearchRequest(top_k=50)).matches]
     # The shard whose recording is gone has none.
     assert clips.count(None) == 3
     content = yaml.safe_load(search.site.file.read_text())
     content["clips"]["enabled"] = False
     search.site.file.write_text(yaml.safe_dump(content))
-    matches = search.search_image(query, SearchRequest(top_k=50)).matches
+    matches = search.search_image(LOCAL, query, SearchRequest(top_k=50)).matches
     assert all(match.clip_url is None for match in matches)
     with pytest.raises(NotFound, match="clips are off"):
-        search.clip(matches[0].tracklet_id)
+        search.clip(LOCAL, matches[0].tracklet_id)
     search.site.file.write_text("not a site")
-    assert search.search_image(query, SearchRequest()).matches
+    assert search.search_image(LOCAL, query, SearchRequest()).matches
 
 
 def test_a_mask_drawn_or_clips_turned_off_hold_for_the_very_next_clip(search: SiteSearch) -> None:
     """Nobody searches in between."""
-    matches = search.search_image(encode_jpeg(synthetic.query_crop(0)), SearchRequest()).matches
+    matches = search.search_image(LOCAL, encode_jpeg(synthetic.query_crop(0)), SearchRequest()).matches
     playable = next(match.tracklet_id for match in matches if match.clip_url is not None)
-    before = search.clip(playable)
+    before = search.clip(LOCAL, playable)
     content = yaml.safe_load(search.site.file.read_text())
     for camera in content["cameras"]:
         camera["mask"] = [[[0, 0], [1, 0], [1, 1], [0, 1]]]
     search.site.file.write_text(yaml.safe_dump(content))
-    assert search.clip(playable) != before
+    assert search.clip(LOCAL, playable) != before
     content["clips"]["enabled"] = False
     search.site.file.write_text(yaml.safe_dump(content))
     with pytest.raises(NotFound, match="clips are off"):
-        search.clip(playable)
+        search.clip(LOCAL, playable)
     content["clips"]["enabled"] = True
     content["cameras"] = [camera for camera in content["cameras"] if not playable.startswith(camera["id"])]
     search.site.file.write_text(yaml.safe_dump(content))
     with pytest.raises(NotFound, match="recording"):
-        search.clip(playable)
+        search.clip(LOCAL, playable)
 
 
 def test_a_camera_added_under_a_running_service_can_be_asked_for_at_once(search: SiteSearch) -> None:
@@ -302,7 +303,7 @@ def test_a_camera_added_under_a_running_service_can_be_asked_for_at_once(search:
     content = yaml.safe_load(search.site.file.read_text())
     content["cameras"].append({"id": "cam9", "videos": []})
     search.site.file.write_text(yaml.safe_dump(content))
-    assert search.search_image(query, SearchRequest(cameras=["cam9"])).matches == []
+    assert search.search_image(LOCAL, query, SearchRequest(cameras=["cam9"])).matches == []
 
 
 def test_a_damaged_model_leaves_the_gallery_that_was_loaded(
@@ -315,18 +316,18 @@ def test_a_damaged_model_leaves_the_gallery_that_was_loaded(
     build_gallery(search.site, threads=1, quiet=True)
     onnx = store.folder / other.version / "model.onnx"
     onnx.write_bytes(onnx.read_bytes()[:-9])
-    assert search.search_image(query, SearchRequest()).model_version == before.bundle.version
-    assert search.summary().model_version == before.bundle.version
+    assert search.search_image(LOCAL, query, SearchRequest()).model_version == before.bundle.version
+    assert search.summary(LOCAL).model_version == before.bundle.version
     assert caplog.text.count("keeping the gallery loaded before") == 1, "not tried with every request"
 
 
 def test_a_replaced_recording_has_no_clips(search: SiteSearch) -> None:
     for path in search.site.folder.glob("recordings/*/*.mp4"):
         synthetic.write_recording(path, 1, [], seconds=2)
-    matches = search.search_image(encode_jpeg(synthetic.query_crop(0)), SearchRequest(top_k=50)).matches
+    matches = search.search_image(LOCAL, encode_jpeg(synthetic.query_crop(0)), SearchRequest(top_k=50)).matches
     assert all(match.clip_url is None for match in matches)
     with pytest.raises(NotFound, match="recording"):
-        search.clip(matches[0].tracklet_id)
+        search.clip(LOCAL, matches[0].tracklet_id)
 
 
 def test_a_site_with_one_camera_says_so(tmp_path: Path, built_site: Path) -> None:
@@ -335,7 +336,7 @@ def test_a_site_with_one_camera_says_so(tmp_path: Path, built_site: Path) -> Non
     shutil.copytree(built_site / "models", Workspace(site).models)
     build_gallery(site, threads=1, quiet=True)
     search = SiteSearch(site, SETTINGS)
-    answer = search.search_image(encode_jpeg(synthetic.query_crop(0)), SearchRequest())
+    answer = search.search_image(LOCAL, encode_jpeg(synthetic.query_crop(0)), SearchRequest())
     assert len(answer.matches) == 2
     assert answer.notice is not None
     assert "at least two" in answer.notice
@@ -347,33 +348,37 @@ def test_the_crop_is_the_best_one_as_it_was_stored(found: SiteSearch) -> None:
         crops = shard.crops().to_pylist()
         for tracklet_id in {crop["tracklet_id"] for crop in crops}:
             best = max((c for c in crops if c["tracklet_id"] == tracklet_id), key=lambda crop: crop["quality"])
-            assert found.crop(tracklet_id) == shard.read_jpeg(best["offset"], best["length"])
+            assert found.crop(LOCAL, tracklet_id) == shard.read_jpeg(best["offset"], best["length"])
 
 
 def test_an_erased_crop_is_gone_before_the_index_runs_again(search: SiteSearch) -> None:
-    match = search.search_image(encode_jpeg(synthetic.query_crop(0)), SearchRequest()).matches[0]
+    match = search.search_image(LOCAL, encode_jpeg(synthetic.query_crop(0)), SearchRequest()).matches[0]
     shutil.rmtree(Workspace(search.site).shards / match.camera_id)
     with pytest.raises(NotFound, match="gone"):
-        search.crop(match.tracklet_id)
+        search.crop(LOCAL, match.tracklet_id)
+
+
+def searched(search: SiteSearch) -> Callable[[Caller, str], object]:
+    return lambda caller, tracklet_id: search.search_tracklet(caller, tracklet_id, SearchRequest())
 
 
 @pytest.mark.parametrize("tracklet_id", ["", "cam1", "cam1/x/1", "../../site.yaml", "cam1/../../site.yaml", "a" * 9999])
 def test_an_unknown_tracklet_is_an_error(found: SiteSearch, tracklet_id: str) -> None:
-    for ask in (found.crop, found.clip, lambda name: found.search_tracklet(name, SearchRequest())):
+    for ask in (found.crop, found.clip, searched(found)):
         with pytest.raises(NotFound, match="no tracklet"):
-            ask(tracklet_id)
+            ask(LOCAL, tracklet_id)
 
 
 @pytest.mark.parametrize("top_k", [0, -1, 201])
 def test_top_k_has_bounds(found: SiteSearch, top_k: int) -> None:
     with pytest.raises(BadQuery, match="1 to 200"):
-        found.search_image(encode_jpeg(synthetic.query_crop(0)), SearchRequest(top_k=top_k))
+        found.search_image(LOCAL, encode_jpeg(synthetic.query_crop(0)), SearchRequest(top_k=top_k))
 
 
 def test_what_is_no_image_is_refused_and_not_recorded(search: SiteSearch) -> None:
     for data in (b"", b"GIF89a" + bytes(100), encode_jpeg(synthetic.query_crop(0))[:200]):
         with pytest.raises(ImageError, match="uploaded image"):
-            search.search_image(data, SearchRequest())
+            search.search_image(LOCAL, data, SearchRequest())
     search.refresh()
     assert GalleryRepository(open_database(database_path(Workspace(search.site)))).searches() == []
 
@@ -382,15 +387,54 @@ def test_a_site_that_was_not_indexed_names_the_command(site: SiteConfig) -> None
     search = SiteSearch(site, SETTINGS)
     with pytest.raises(NotIndexed, match="gallery_service index toy"):
         search.refresh()
-    assert search.summary().model_version is None
+    assert search.summary(LOCAL).model_version is None
     build_gallery(load_site(str(site.folder)), threads=1, quiet=True)
-    assert search.summary().tracklets == 13
+    assert search.summary(LOCAL).tracklets == 13
     search.close()
 
 
 def test_info_counts_what_is_there(found: SiteSearch) -> None:
-    info = found.info()
+    info = found.info(LOCAL)
     assert [(c.camera_id, c.tracklets, c.crops) for c in info.cameras] == [("cam1", 5, 20), ("cam2", 8, 32)]
     assert (info.tracklets, info.crops, info.timezone, info.clips) == (13, 52, "Europe/Berlin", True)
     assert info.first_seen == "2026-03-01T08:10:00.500000Z"
     assert info.last_seen == "2026-03-01T08:20:10.600000Z"
+
+
+def only(*cameras: str, site: str = "toy") -> Caller:
+    """Somebody who may see these cameras."""
+    return Caller("somebody", Role.ADMIN, {site: frozenset(cameras)})
+
+
+def test_narrow_rights_lose_no_hit_among_what_may_be_seen(found: SiteSearch) -> None:
+    """Also when as many better matches as are asked for lie in cameras that may not be seen."""
+    vectors, rows = truth(found.site)
+    for query_id in (name for name in sorted(vectors) if name.startswith("cam2")):
+        request = SearchRequest(top_k=3)
+        answer = found.search_tracklet(only("cam2"), query_id, request)
+        expected = brute_force(vectors, rows, query_id, SearchRequest(top_k=3, cameras=["cam2"]))
+        assert [(match.tracklet_id, pytest.approx(match.score, abs=2e-6)) for match in answer.matches] == expected
+    image = encode_jpeg(synthetic.query_crop(0))
+    assert len(found.search_image(only("cam1"), image, SearchRequest(top_k=50)).matches) == 5
+    assert len(found.search_image(only("cam1", "*"), image, SearchRequest(top_k=50)).matches) == 13
+    assert found.search_image(only("cam1", site="elsewhere"), image, SearchRequest(top_k=50)).matches == []
+
+
+def test_what_may_not_be_seen_looks_as_if_it_were_not_there(found: SiteSearch) -> None:
+    everything = found.search_image(LOCAL, encode_jpeg(synthetic.query_crop(0)), SearchRequest(top_k=50)).matches
+    hidden = next(match.tracklet_id for match in everything if match.camera_id == "cam2" and match.clip_url)
+    absent = hidden[:-1] + "x"
+    for ask in (found.crop, found.clip, searched(found)):
+        with pytest.raises(NotFound) as refused:
+            ask(only("cam1"), hidden)
+        with pytest.raises(NotFound) as missing:
+            ask(only("cam1"), absent)
+        assert str(refused.value).replace(hidden, "it") == str(missing.value).replace(absent, "it")
+        assert ask(only("cam2"), hidden)
+    for cameras in (["cam2"], ["cam7"]):
+        with pytest.raises(BadQuery, match=r"no camera '\w+'; it has cam1$"):
+            found.search_image(only("cam1"), encode_jpeg(synthetic.query_crop(0)), SearchRequest(cameras=cameras))
+    info = found.info(only("cam1"))
+    assert [(c.camera_id, c.tracklets) for c in info.cameras] == [("cam1", 5)]
+    assert (info.tracklets, info.last_seen) == (5, "2026-03-01T08:10:10.800000Z")
+    assert found.summary(only("cam1")).cameras == 1

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ingest.recording_time import RecordingStart
 from ingest.shards import CROPS, MANIFEST, MANIFEST_SCHEMA, SCHEMA, SUMMARY, TRACKLETS, TRACKLETS_SCHEMA, Shard
 from ingest.tracklets import Tracklet
-from models.atomic import write_json
+from models.atomic import sha256_file, write_json
 
 _BATCH = 512
 
@@ -162,7 +162,8 @@ class _Rows:
 def _finish(folder: Path, crops: pa.Table, tracklets: pa.Table, summary: dict[str, Any]) -> None:
     pq.write_table(crops, folder / MANIFEST)
     pq.write_table(tracklets, folder / TRACKLETS)
-    write_json(folder / SUMMARY, {"schema": SCHEMA, **summary})
+    files = {name: sha256_file(folder / name) for name in (CROPS, MANIFEST, TRACKLETS)}
+    write_json(folder / SUMMARY, {"schema": SCHEMA, **summary, "files": files})
 
 
 def _append(tar: tarfile.TarFile, name: str, data: bytes) -> int:

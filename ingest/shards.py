@@ -6,7 +6,8 @@ A shard holds the person crops of one recording of one camera, under one set of 
         crops.tar           plain tar of JPEGs, read at random by offset and length
         manifest.parquet    a row per crop
         tracklets.parquet   a row per tracklet
-        summary.json        counts, settings, what was rejected and why, ground truth where there is some
+        summary.json        counts, settings, what was rejected and why, ground truth where there is some, and the
+                            SHA-256 of the other files
 
 that is written under another name, flushed to disk and renamed: it is whole or not there, and never changes. The
 shard id is made of the recording's content hash and the fingerprint of everything that could change its crops, so the

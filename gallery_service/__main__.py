@@ -46,7 +46,8 @@ def index(
 ) -> None:
     """Embed a site's new tracklets with its current model, and forget what was erased or replaced.
 
-    Exit status 3: done, but some shards could not be read; they are named.
+    A model promoted since takes over once it has embedded everything and was checked. Exit status 3: done, but some
+    shards could not be read, or the new model has not taken over; the reasons are named.
     """
     with _readable_errors():
         from gallery_service.build import build_gallery
@@ -67,12 +68,31 @@ def index(
             done = [f"{added['tracklets']} new tracklets ({added['crops']} crops) in {report.seconds:.1f} s"]
             if report.repaired:
                 done.append(f"{report.repaired} damaged segments made again")
+            if report.compacted:
+                done.append(f"{report.compacted} segments written anew")
             if report.removed:
                 done.append(f"{report.removed} shards removed")
             print(f"{'; '.join(done)}; the gallery holds {held}", file=sys.stderr)
+        for problem in report.problems:
+            print(f"error: model {report.model_version} does not take over: {problem}", file=sys.stderr)
         if json_:
             print(json.dumps(report.as_json()))
-        if report.failures:
+        if report.failures or report.problems:
+            raise typer.Exit(3)
+
+
+@app.command("compact")
+def compact_(site: SiteArgument) -> None:
+    """Merge small vector files, and remove the vectors of what was erased from the disk. `index` does it by itself."""
+    with _readable_errors():
+        from gallery_service.build import compact_gallery
+        from ingest.site import load_site
+
+        done = compact_gallery(load_site(site))
+        for problem in done.damaged:
+            print(f"error: {problem}", file=sys.stderr)
+        print(f"{done.replaced} segments written anew; vectors of {done.dropped} tracklets removed", file=sys.stderr)
+        if done.damaged:
             raise typer.Exit(3)
 
 

@@ -1,36 +1,51 @@
 """The index command: embed what is new, forget what is gone.
 
-The unit is the shard. Its segment is written first, then its rows in one transaction that also notes the segment as
-whole; so a process killed at any moment leaves nothing half done, and running again does only what is missing. Vectors
-and rows are the truth: whatever of the two is lost or damaged is made again from the shards.
+The unit is the shard. Its segments are written first, then its rows in one transaction that also names the segments; so
+a process killed at any moment leaves nothing half done, and running again does only what is missing. Vectors and rows
+are the truth: whatever of the two is lost or damaged is made again from the shards.
+
+A run goes on until nothing is missing, and looks again now and then at what there is: embedding a whole site with a new
+model may take hours, in which recordings come in, tracklets are erased and models are promoted.
 """
 
 from __future__ import annotations
 
-import shutil
+import logging
 import time
+from collections import ChainMap, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from gallery_service.compaction import MANY, Compaction, compact, remove_unnamed, store_segment
 from gallery_service.database import open_database
+from gallery_service.embedding import KnownVectors, embed_shard
 from gallery_service.errors import GalleryError, SegmentError
+from gallery_service.model_versions import model_versions
 from gallery_service.repository import GalleryRepository
-from gallery_service.segments import Segment, read_segment, segment_path, tracklet_means, write_segment
+from gallery_service.segments import SUFFIX, day_of, read_segment, segment_path
+from gallery_service.shard_rows import microseconds, shard_name, shard_rows
+from gallery_service.takeover import check_takeover
 from ingest.site import SiteConfig
 from ingest.workspace import Workspace
+from models.bundle import Bundle, BundleError, ModelStore
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from ingest.shards import Shard
-    from models.bundle import Bundle
     from models.embedder import Embedder
 
 DATABASE = "gallery.sqlite"
-_CHUNK = 256
+# How long a run works before it looks again at what there is.
+_LOOK_AGAIN_S = 30.0
+# Partitions whose known vectors are held at a time; shards of one day mostly follow each other.
+_PARTITIONS_HELD = 2
+
+_log = logging.getLogger("gallery_service")
 
 
 @dataclass
@@ -38,27 +53,34 @@ class IndexReport:
     """What one run of the index command did.
 
     Attributes:
-        model_version: whose vectors.
+        model_version: the live one.
+        serving_version: the one that searches use now; another one while the live one has not taken over.
         counts: shards, cameras, tracklets and crops now in the gallery.
-        added: shards, tracklets and crops of this run.
+        added: shards, tracklets and crops of this run, with the live model.
         removed: shards of this run.
         repaired: segments that were damaged or missing and were made again.
+        compacted: segments that were merged, or written anew without what is gone.
         failures: shards that could not be read: {"shard", "error"}.
+        problems: why the live model has not taken over, in words; empty when it has.
         seconds: of this run.
     """
 
     model_version: str
+    serving_version: str | None = None
     counts: dict[str, int] = field(default_factory=dict)
     added: dict[str, int] = field(default_factory=lambda: {"shards": 0, "tracklets": 0, "crops": 0})
     removed: int = 0
     repaired: int = 0
+    compacted: int = 0
     failures: list[dict[str, str]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
     def changed(self) -> bool:
         """Whether anything was done."""
-        return bool(self.added["shards"] or self.removed or self.repaired or self.failures)
+        done = self.added["shards"] or self.removed or self.repaired or self.compacted
+        return bool(done or self.failures or self.problems)
 
     def as_json(self) -> dict[str, Any]:
         """As status/index.json has it, with `schema` and `state`."""
@@ -70,13 +92,8 @@ def database_path(workspace: Workspace) -> Path:
     return workspace.gallery / DATABASE
 
 
-def shard_name(shard: Shard) -> str:
-    """`<camera>/<shard-id>`, as the gallery calls a shard."""
-    return f"{shard.camera_id}/{shard.path.name}"
-
-
 def build_gallery(site: SiteConfig, *, threads: int | None = None, quiet: bool = False) -> IndexReport:
-    """Bring a site's gallery up to date with its shards and its current model.
+    """Bring a site's gallery up to date with its shards and its models.
 
     Args:
         site: whose workspace.
@@ -88,215 +105,241 @@ def build_gallery(site: SiteConfig, *, threads: int | None = None, quiet: bool =
 
     Raises:
         GalleryError: there is no model or nothing was ingested yet; the message names the command to run.
+        WorkspaceBusy: another index run is under way.
     """
     from ingest.shards import list_shards
-    from models.bundle import ModelStore
 
     started = time.monotonic()
     workspace = Workspace(site)
-    with workspace.lock():
-        store = ModelStore(workspace.models)
-        bundle = store.current()
-        if bundle is None:
+    with workspace.gallery_lock():
+        if ModelStore(workspace.models).current() is None:
             raise GalleryError(
                 f"site '{site.name}' has no model yet: run 'python -m calr train {site.name}' and "
                 f"'python -m calr export {site.name}' first (or 'make train-site SITE={site.name}')"
             )
-        shards = {shard_name(shard): shard for shard in list_shards(workspace)}
-        if not shards and not database_path(workspace).exists():
+        if not database_path(workspace).exists() and not list_shards(workspace):
             raise GalleryError(
                 f"site '{site.name}' has no crops yet: run 'python -m ingest run {site.name}' first "
                 f"(or 'make train-site SITE={site.name}')"
             )
         repository = GalleryRepository(open_database(database_path(workspace)))
         try:
-            report = IndexReport(bundle.version)
-            report.removed = _forget(workspace.gallery, repository, set(shards), set(store.list()))
-            _embed_missing(workspace.gallery, repository, bundle, shards, report, threads, quiet)
-            completed = bundle.version not in repository.completed_versions()
-            if completed:
-                repository.complete(bundle.version, time.time_ns() // 1000)
+            run = _IndexRun(workspace, repository, threads)
+            with _progress("embedding", quiet) as (set_total, advance):
+                run.embed_all(set_total, advance)
+            taken_over = run.take_over()
+            remove_unnamed(workspace.gallery, repository)
+            repository.checkpoint()
+            report = run.report
             names = ("shards", "cameras", "tracklets", "crops")
             report.counts = dict(zip(names, repository.counts(), strict=True))
         finally:
             repository.close()
         report.seconds = round(time.monotonic() - started, 3)
-        if report.changed or completed or workspace.read_status("index") is None:
+        if report.changed or taken_over or workspace.read_status("index") is None:
             workspace.write_status("index", report.as_json())
         return report
 
 
-def _forget(gallery: Path, repository: GalleryRepository, shards: set[str], versions: set[str]) -> int:
-    """Remove rows, then files, of shards and models that are gone, and leftovers of runs that were killed."""
-    gone = repository.shards() - shards
-    if gone:
-        repository.remove_shards(gone)
-    old_versions = repository.versions() - versions
-    if old_versions:
-        repository.remove_versions(old_versions)
-    for folder in sorted(path for path in gallery.iterdir() if path.is_dir()):
-        if folder.name not in versions:
-            shutil.rmtree(folder)
-            continue
-        expected = {segment_path(gallery, folder.name, shard) for shard in shards}
-        for path in sorted(folder.rglob("*"), reverse=True):
-            if path.is_dir():
-                if not any(path.iterdir()):
-                    path.rmdir()
-            elif path not in expected:
-                path.unlink()
-    return len(gone)
-
-
-def _embed_missing(
-    gallery: Path,
-    repository: GalleryRepository,
-    bundle: Bundle,
-    shards: dict[str, Shard],
-    report: IndexReport,
-    threads: int | None,
-    quiet: bool,
-) -> None:
-    version = bundle.version
-    known, noted = repository.shards() - repository.unrated_shards(), repository.segments(version)
-    whole: dict[str, bool] = {}
-    for name in shards:
-        path = segment_path(gallery, version, name)
-        whole[name] = path.exists() and _is_whole(path, version, name)
-        if name in noted and not whole[name]:
-            # Said at once: until it is made again, a running service must not stumble over it.
-            repository.remove_segment(version, name)
-            report.repaired += 1
-    missing = [name for name in shards if not (whole[name] and name in noted and name in known)]
-    if not missing:
-        return
-    embedder: Embedder | None = None
-    with _progress("embedding", quiet) as (set_total, advance):
-        sizes, tables = {}, []
-        for name in missing:
-            try:
-                sizes[name] = shards[name].crops().num_rows
-                tables.append(name)
-            except (ValueError, OSError) as error:
-                report.failures.append({"shard": name, "error": str(error)})
-        set_total(sum(sizes.values()))
-        for name in tables:
-            try:
-                if whole[name]:
-                    advance(sizes[name])
-                else:
-                    if embedder is None:
-                        from models.embedder import Embedder
-
-                        embedder = Embedder(bundle, threads=threads)
-                    segment = embed_shard(shards[name], embedder, advance)
-                    write_segment(segment_path(gallery, version, name), segment)
-                shard, tracklets = _rows(shards[name])
-                repository.put_shard(version, shard, tracklets)
-            except (ValueError, OSError) as error:
-                report.failures.append({"shard": name, "error": str(error)})
-                continue
-            if name in noted:
-                continue  # a repair, counted above
-            report.added["shards"] += 1
-            report.added["tracklets"] += len(tracklets)
-            report.added["crops"] += sizes[name]
-
-
-def embed_shard(shard: Shard, embedder: Embedder, advance: Callable[[int], None] = lambda _: None) -> Segment:
-    """Embed every crop of a shard.
-
-    Args:
-        shard: whose crops.
-        embedder: the model.
-        advance: told how many crops are done since it was last told.
+def compact_gallery(site: SiteConfig) -> Compaction:
+    """Merge what is small, and remove the vectors of what is gone.
 
     Raises:
-        ValueError: a crop cannot be read.
+        GalleryError: there is no gallery yet.
+        WorkspaceBusy: an index run is under way; it compacts by itself.
     """
-    from models.images import decode_image
+    workspace = Workspace(site)
+    with workspace.gallery_lock():
+        if not database_path(workspace).exists():
+            raise GalleryError(
+                f"site '{site.name}' has no gallery yet: run 'python -m gallery_service index {site.name}'"
+            )
+        repository = GalleryRepository(open_database(database_path(workspace)))
+        try:
+            _forget_shards(workspace, repository)
+            done = compact(workspace.gallery, repository)
+            remove_unnamed(workspace.gallery, repository)
+            repository.checkpoint()
+        finally:
+            repository.close()
+        return done
 
-    crops = shard.crops()
-    crop_ids: list[str] = crops.column("crop_id").to_pylist()
-    owners: list[str] = crops.column("tracklet_id").to_pylist()
-    offsets = crops.column("offset").to_pylist()
-    lengths = crops.column("length").to_pylist()
-    tracklet_ids = list(dict.fromkeys(owners))
-    number = {tracklet_id: row for row, tracklet_id in enumerate(tracklet_ids)}
-    crop_tracklet = np.array([number[owner] for owner in owners], np.int32)
-    parts = [np.empty((0, embedder.dim), np.float32)]
-    for start in range(0, len(crop_ids), _CHUNK):
-        chunk = range(start, min(start + _CHUNK, len(crop_ids)))
-        images = [
-            decode_image(shard.read_jpeg(offsets[i], lengths[i]), what=f"{shard.path}: crop {crop_ids[i]}")
-            for i in chunk
+
+def _forget_shards(workspace: Workspace, repository: GalleryRepository) -> tuple[dict[str, Shard], int]:
+    """Forget the shards that are gone; those that are there by name, and how many were forgotten."""
+    from ingest.shards import list_shards
+
+    shards = {shard_name(shard): shard for shard in list_shards(workspace)}
+    gone = repository.shards() - set(shards)
+    if gone:
+        repository.remove_shards(gone)
+    return shards, len(gone)
+
+
+class _IndexRun:
+    """One run. The caller holds the gallery's lock."""
+
+    def __init__(self, workspace: Workspace, repository: GalleryRepository, threads: int | None) -> None:
+        self._workspace = workspace
+        self._repository = repository
+        self._threads = threads
+        self._store = ModelStore(workspace.models)
+        self._versions = model_versions(self._store, repository)
+        self._bundles: dict[str, Bundle | None] = {}
+        self._embedders: dict[str, Embedder] = {}
+        self._shards: dict[str, Shard] = {}
+        self._crops: dict[str, int] = {}
+        self._failures: dict[str, str] = {}
+        self._repairs: set[tuple[str, str]] = set()
+        self._current: set[str] = set()
+        self._known: OrderedDict[str, dict[bytes, NDArray[np.float16]]] = OrderedDict()
+        self.report = IndexReport(self._versions.live or "")
+
+    def embed_all(self, set_total: Callable[[int], None], advance: Callable[[int], None]) -> None:
+        """Embed and compact until nothing is missing; see the module."""
+        self._forget_lost_segments()
+        done = 0
+        while True:
+            missing = self._look()
+            set_total(done + sum(self._crops[shard] for _, shard in missing))
+            look_again = time.monotonic() + _LOOK_AGAIN_S
+            for version, shard in missing:
+                if time.monotonic() > look_again:
+                    break
+                self._embed(version, shard, advance)
+                done += self._crops[shard]
+            compaction = compact(self._workspace.gallery, self._repository, MANY)
+            self.report.compacted += compaction.replaced
+            self.report.repaired += len(compaction.damaged)
+            self._repairs |= compaction.lost
+            if not missing and not compaction.damaged:
+                break
+        # A shard that was replaced while it was read is no failure.
+        self.report.failures = [
+            {"shard": shard, "error": error} for shard, error in self._failures.items() if shard in self._shards
         ]
-        parts.append(embedder.embed(images))
-        advance(len(chunk))
-    embeddings = np.concatenate(parts).astype(np.float32)
-    return Segment(
-        model_version=embedder.version,
-        shard=shard_name(shard),
-        tracklet_ids=tracklet_ids,
-        crop_ids=crop_ids,
-        crop_tracklet=crop_tracklet,
-        means=tracklet_means(embeddings, crop_tracklet, len(tracklet_ids)),
-        crops=embeddings.astype(np.float16),
-    )
 
+    def take_over(self) -> bool:
+        """Let the live model take over, if it has not yet and nothing speaks against it; whether it did."""
+        live, serving = self._versions.live, self._versions.serving
+        self.report.serving_version = serving
+        if live is None or live == serving:
+            return False
+        behind = set() if serving is None else self._repository.embedded(serving) - self._repository.embedded(live)
+        if behind:
+            self.report.problems = [
+                f"{shard}: {self._failures.get(shard, 'was not embedded')}" for shard in sorted(behind)
+            ]
+        else:
+            bundle = self._bundle(live)
+            assert bundle is not None
+            self.report.problems = check_takeover(
+                self._workspace.gallery, self._repository, bundle, self._embedder(live), self._shards
+            )
+        if self.report.problems:
+            return False
+        self._repository.complete(live, time.time_ns() // 1000)
+        self.report.serving_version = live
+        return True
 
-def _rows(shard: Shard) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    crops, tracklets = shard.crops(), shard.tracklets()
-    best: dict[str, tuple[float, float, int, int]] = {}
-    count: dict[str, int] = {}
-    names = ("tracklet_id", "quality", "detector_score", "offset", "length")
-    for owner, quality, score, offset, length in zip(*(crops.column(n).to_pylist() for n in names), strict=True):
-        count[owner] = count.get(owner, 0) + 1
-        if owner not in best or (quality, score) > best[owner][:2]:  # the earliest of equals stays
-            best[owner] = (quality, score, offset, length)
-    rows = []
-    columns = ("tracklet_id", "start_pts_s", "end_pts_s", "time_source")
-    seen = (_microseconds(tracklets, "first_seen"), _microseconds(tracklets, "last_seen"))
-    values = zip(*(tracklets.column(name).to_pylist() for name in columns), *seen, strict=True)
-    for tracklet_id, start, end, source, first, last in values:
-        quality, _, offset, length = best.get(tracklet_id, (None, 0, None, None))
-        rows.append(
-            {
-                "tracklet_id": tracklet_id,
-                "start_pts_s": start,
-                "end_pts_s": end,
-                "first_seen": first,
-                "last_seen": last,
-                "time_source": source,
-                "crops": count.get(tracklet_id, 0),
-                "best_crop_offset": offset,
-                "best_crop_length": length,
-                "quality": quality,
-            }
-        )
-    row = {
-        "shard": shard_name(shard),
-        "camera_id": shard.camera_id,
-        "recording_sha256": shard.video_sha256,
-        "tracklets": tracklets.num_rows,
-        "crops": crops.num_rows,
-    }
-    return row, rows
+    def _look(self) -> list[tuple[str, str]]:
+        """Take note of what there is now and forget what is gone; which model has yet to embed which shard."""
+        self._versions = model_versions(self._store, self._repository)
+        kept = self._versions.kept
+        self.report.model_version = self._versions.live or ""
+        old_versions = self._repository.versions() - set(kept)
+        if old_versions:
+            self._repository.remove_versions(old_versions)
+        self._shards, gone = _forget_shards(self._workspace, self._repository)
+        self.report.removed += gone
+        self._current = {segment.name for segment in self._repository.segments() if not segment.stale}
+        self._known.clear()
+        missing = []
+        for version in kept:
+            if self._bundle(version) is not None:
+                embedded = self._repository.embedded(version)
+                missing += [(version, name) for name in self._shards if name not in embedded]
+        return [(version, name) for version, name in missing if self._is_readable(name)]
 
+    def _is_readable(self, name: str) -> bool:
+        if name not in self._crops and name not in self._failures:
+            try:
+                self._crops[name] = self._shards[name].crops().num_rows
+            except (ValueError, OSError) as error:
+                self._failures[name] = str(error)
+        return name not in self._failures
 
-def _microseconds(table: Any, name: str) -> list[int | None]:
-    import pyarrow as pa
+    def _bundle(self, version: str) -> Bundle | None:
+        """A model, None for one that cannot be had; the live one was looked at before."""
+        if version not in self._bundles:
+            try:
+                self._bundles[version] = self._store.load(version)
+            except BundleError as error:
+                _log.warning("nothing is embedded with model %s: %s", version, error)
+                self._bundles[version] = None
+        return self._bundles[version]
 
-    values: list[int | None] = table.column(name).cast(pa.int64()).to_pylist()
-    return values
+    def _embedder(self, version: str) -> Embedder:
+        if version not in self._embedders:
+            from models.embedder import Embedder
 
+            bundle = self._bundle(version)
+            assert bundle is not None
+            self._embedders[version] = Embedder(bundle, threads=self._threads)
+        return self._embedders[version]
 
-def _is_whole(path: Path, version: str, shard: str) -> bool:
-    try:
-        read_segment(path, model_version=version, shard=shard)
-    except SegmentError:
-        return False
-    return True
+    def _embed(self, version: str, name: str, advance: Callable[[int], None]) -> None:
+        shard = self._shards[name]
+        try:
+            known = self._known_vectors(version, shard)
+            segments = embed_shard(shard, version, lambda: self._embedder(version), known, advance)
+            stored = [store_segment(self._workspace.gallery, segment) for segment in segments]
+            row, tracklets = shard_rows(shard)
+            self._repository.put_shard(version, row, tracklets, stored)
+        except (ValueError, OSError) as error:
+            self._failures[name] = str(error)
+            return
+        self._current |= {segment.name for segment in stored}
+        if version == self._versions.live and (version, name) not in self._repairs:
+            self.report.added["shards"] += 1
+            self.report.added["tracklets"] += len(tracklets)
+            self.report.added["crops"] += self._crops[name]
+
+    def _known_vectors(self, version: str, shard: Shard) -> KnownVectors:
+        """What the model made of such crops before: of a shard that this one replaces, or in a run that was killed."""
+        days = {day_of(moment) for moment in microseconds(shard.tracklets(), "first_seen")}
+        return ChainMap(*(self._left_in(f"{version}/{shard.camera_id}/{day}") for day in sorted(days)))
+
+    def _left_in(self, partition: str) -> dict[bytes, NDArray[np.float16]]:
+        """Vectors in a partition's files that the database does not name, or names as holding what is gone."""
+        if partition not in self._known:
+            found: dict[bytes, NDArray[np.float16]] = {}
+            for path in sorted((self._workspace.gallery / partition).glob(f"*{SUFFIX}")):
+                name = f"{partition}/{path.stem}"
+                if name in self._current:
+                    continue
+                try:
+                    segment = read_segment(self._workspace.gallery, name)
+                except SegmentError:
+                    continue  # what a damaged file holds is made again
+                hashes = (row.tobytes() for row in segment.crop_sha256)
+                found.update(zip(hashes, segment.crops, strict=True))
+            self._known[partition] = found
+            if len(self._known) > _PARTITIONS_HELD:
+                self._known.popitem(last=False)
+        return self._known[partition]
+
+    def _forget_lost_segments(self) -> None:
+        """Forget segments whose files are gone or cut short, so that no running service stumbles over them while they
+        are made again. What changed inside a file is found by who reads it, and by the verify command."""
+        lost = []
+        for segment in self._repository.segments():
+            path = segment_path(self._workspace.gallery, segment.name)
+            if not path.is_file() or path.stat().st_size != segment.size_bytes:
+                lost.append(segment.name)
+        if lost:
+            self.report.repaired += len(lost)
+            self._repairs |= self._repository.remove_segments(lost)
 
 
 @contextmanager

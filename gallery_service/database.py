@@ -50,6 +50,8 @@ def _configure(connection: Any, _record: object) -> None:
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
+    # What is erased is overwritten, not only unlinked.
+    cursor.execute("PRAGMA secure_delete=ON")
     cursor.close()
 
 

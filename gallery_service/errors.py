@@ -46,6 +46,14 @@ class WrongMediaType(GalleryError):  # noqa: N818 the name HTTP has for it
 
 
 class SegmentError(GalleryError):
-    """A vector segment that is damaged or belongs to another model; indexing again makes it anew."""
+    """A vector segment that is missing or damaged; indexing again makes it anew.
+
+    Attributes:
+        name: of the segment.
+    """
 
     status = 500
+
+    def __init__(self, message: str, name: str) -> None:
+        super().__init__(message)
+        self.name = name

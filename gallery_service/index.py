@@ -20,10 +20,10 @@ class TrackletIndex:
     """Inner-product search over all vectors, one by one.
 
     Args:
-        vectors: float32 (N, D), L2-normalised; row order is the order among equal scores.
+        vectors: float16 or float32 (N, D), L2-normalised; row order is the order among equal scores.
     """
 
-    def __init__(self, vectors: NDArray[np.float32]) -> None:
+    def __init__(self, vectors: NDArray[np.floating[Any]]) -> None:
         faiss = _faiss()
         self.dim = int(vectors.shape[1])
         self._index = faiss.IndexFlatIP(self.dim)

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gallery_service.errors import SegmentError
 from gallery_service.filters import NO_TIME, FilterColumns
 from gallery_service.index import TrackletIndex
 from gallery_service.repository import GalleryRepository, SearchableTracklet
-from gallery_service.segments import read_segment, segment_path
+from gallery_service.segment_cache import SegmentCache, tracklet_vectors
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
@@ -31,7 +28,8 @@ class LoadedGallery:
     Attributes:
         generation: of the rows it was loaded from.
         current_model: what models/current named then, None for nothing; it may not have indexed the site yet.
-        columns, index: row i of the one is row i of the other.
+        columns, index, shards: row i of the one is row i of the others. A tracklet id says who is meant only together
+            with its shard: a recording that is ingested anew gives its ids again.
         left_out: tracklets that this model has no vector of yet.
     """
 
@@ -40,12 +38,13 @@ class LoadedGallery:
     bundle: Bundle
     embedder: Embedder
     columns: FilterColumns
+    shards: Sequence[str]
     index: TrackletIndex
     left_out: int
 
 
 def load_gallery(
-    gallery: Path,
+    segments: SegmentCache,
     repository: GalleryRepository,
     bundle: Bundle,
     embedder: Embedder,
@@ -55,7 +54,7 @@ def load_gallery(
     """Read the rows and the segments of one model.
 
     Args:
-        gallery: the workspace's gallery folder.
+        segments: reads them, and has those that were read before.
         bundle, embedder: the model.
         camera_ids: the site's; tracklets of a camera that site.yaml no longer has stay findable.
         current_model: see `LoadedGallery`.
@@ -63,33 +62,19 @@ def load_gallery(
     Raises:
         SegmentError: a segment is damaged or was removed meanwhile.
     """
-    generation, rows = repository.searchable(bundle.version)
-    vectors = np.empty((len(rows), bundle.embedding_dim), np.float32)
-    by_shard: dict[str, list[int]] = {}
-    for number, row in enumerate(rows):
-        by_shard.setdefault(row.shard, []).append(number)
-    for shard, numbers in by_shard.items():
-        wanted = [rows[number].tracklet_id for number in numbers]
-        vectors[numbers] = _vectors(gallery, bundle, shard, wanted)
+    searchable = repository.searchable(bundle.version)
+    rows, vectors = tracklet_vectors(segments.read(searchable.segments), searchable.tracklets, bundle.embedding_dim)
     all_cameras = list(dict.fromkeys([*camera_ids, *sorted({row.camera_id for row in rows})]))
     return LoadedGallery(
-        generation=generation,
+        generation=searchable.generation,
         current_model=current_model,
         bundle=bundle,
         embedder=embedder,
         columns=_columns(rows, all_cameras),
+        shards=[row.shard for row in rows],
         index=TrackletIndex(vectors),
-        left_out=max(0, repository.with_crops() - len(rows)),
+        left_out=len(searchable.tracklets) - len(rows),
     )
-
-
-def _vectors(gallery: Path, bundle: Bundle, shard: str, wanted: list[str]) -> NDArray[np.float32]:
-    path = segment_path(gallery, bundle.version, shard)
-    segment = read_segment(path, model_version=bundle.version, shard=shard)
-    number = {tracklet_id: row for row, tracklet_id in enumerate(segment.tracklet_ids)}
-    if segment.means.shape[1] != bundle.embedding_dim or not number.keys() >= set(wanted):
-        raise SegmentError(f"{path}: does not fit the gallery's rows; run the index command again")
-    return segment.means[[number[tracklet_id] for tracklet_id in wanted]]
 
 
 def _columns(rows: Sequence[SearchableTracklet], camera_ids: list[str]) -> FilterColumns:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Engine, delete, func, insert, select, true, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from gallery_service.segments import day_of
 from gallery_service.tables import (
+    EmbeddedShardRow,
     GalleryStateRow,
     ModelGalleryRow,
     SearchRow,
     SegmentRow,
     ShardRow,
+    TombstoneRow,
     TrackletRow,
 )
 
@@ -47,6 +50,34 @@ class SearchableTracklet:
     first_seen: int | None
     last_seen: int | None
     quality: float | None
+
+
+@dataclass(frozen=True)
+class StoredSegment:
+    """A vector segment that is whole; the columns of `SegmentRow`."""
+
+    name: str
+    model_version: str
+    camera_id: str
+    day: str
+    tracklets: int
+    size_bytes: int
+    stale: bool = False
+
+
+@dataclass(frozen=True)
+class Searchable:
+    """What one model could find at one moment.
+
+    Attributes:
+        generation: of that moment.
+        tracklets: every tracklet that has crops, by id; the model may not have embedded all of them yet.
+        segments: names of the segments that hold the vectors, and perhaps those of tracklets that are gone.
+    """
+
+    generation: int
+    tracklets: list[SearchableTracklet]
+    segments: list[str]
 
 
 @dataclass(frozen=True)
@@ -81,66 +112,134 @@ class GalleryRepository:
         with Session(self._engine) as session:
             return set(session.scalars(select(ShardRow.shard)))
 
-    def unrated_shards(self) -> set[str]:
-        """The shards whose rows were written before the quality of a tracklet was kept."""
-        with Session(self._engine) as session:
-            unrated = (TrackletRow.crops > 0, TrackletRow.quality.is_(None))
-            return set(session.scalars(select(TrackletRow.shard).where(*unrated).distinct()))
-
-    def segments(self, model_version: str) -> set[str]:
+    def embedded(self, model_version: str) -> set[str]:
         """The shards that this model has embedded."""
         with Session(self._engine) as session:
-            return set(session.scalars(select(SegmentRow.shard).where(SegmentRow.model_version == model_version)))
+            mine = EmbeddedShardRow.model_version == model_version
+            return set(session.scalars(select(EmbeddedShardRow.shard).where(mine)))
+
+    def segments(self, model_version: str | None = None) -> list[StoredSegment]:
+        """The segments, of one model or of all, by name."""
+        wanted = [] if model_version is None else [SegmentRow.model_version == model_version]
+        with Session(self._engine) as session:
+            rows = session.scalars(select(SegmentRow).where(*wanted).order_by(SegmentRow.name))
+            return [
+                StoredSegment(
+                    row.name, row.model_version, row.camera_id, row.day, row.tracklets, row.size_bytes, row.stale
+                )
+                for row in rows
+            ]
 
     def versions(self) -> set[str]:
         """Model versions of which anything is kept."""
         with Session(self._engine) as session:
-            kept = set(session.scalars(select(SegmentRow.model_version).distinct()))
-            return kept | set(session.scalars(select(ModelGalleryRow.model_version)))
+            columns = (EmbeddedShardRow.model_version, SegmentRow.model_version, ModelGalleryRow.model_version)
+            return {version for column in columns for version in session.scalars(select(column).distinct())}
 
-    def put_shard(self, model_version: str, shard: dict[str, Any], tracklets: Sequence[dict[str, Any]]) -> None:
-        """Make a shard searchable: its row, its tracklets' rows and the note that its segment is whole, all at once.
+    def put_shard(
+        self,
+        model_version: str,
+        shard: dict[str, Any],
+        tracklets: Sequence[dict[str, Any]],
+        segments: Sequence[StoredSegment],
+    ) -> None:
+        """Make a shard searchable: its row, its tracklets' rows and the segments that hold its vectors, all at once.
 
         Args:
-            model_version: whose segment has been written.
+            model_version: whose segments have been written.
             shard: the columns of `ShardRow`. Another shard of the same camera and recording is superseded: it goes.
-            tracklets: the columns of `TrackletRow`, but for `shard` and `camera_id`.
+            tracklets: the columns of `TrackletRow`, but for `shard` and `camera_id`. Those with a tombstone stay away.
+            segments: hold a vector of each of its tracklets that has crops.
+        """
+        name = shard["shard"]
+        with self._change() as session:
+            superseded = select(ShardRow.shard).where(
+                ShardRow.camera_id == shard["camera_id"],
+                ShardRow.recording_sha256 == shard["recording_sha256"],
+                ShardRow.shard != name,
+            )
+            self._drop_shards(session, list(session.scalars(superseded)))
+            buried = set(session.scalars(select(TombstoneRow.tracklet_id).where(TombstoneRow.shard == name)))
+            # A shard never changes, so neither do its rows: whatever is there stays, for another model as well.
+            if session.get(ShardRow, name) is None:
+                session.execute(insert(ShardRow).values(shard))
+                keys = {"shard": name, "camera_id": shard["camera_id"]}
+                rows = [{**row, **keys} for row in tracklets if row["tracklet_id"] not in buried]
+                if rows:
+                    session.execute(insert(TrackletRow), rows)
+            embedded = {"model_version": model_version, "shard": name}
+            session.execute(upsert(EmbeddedShardRow).values(embedded).on_conflict_do_nothing())
+            self._add_segments(session, segments, stale=bool(buried))
+
+    def tombstone(self, tracklets: Iterable[tuple[str, str]]) -> None:
+        """Make tracklets vanish from everything that can be found, at once and for good. Their vectors leave the disk
+        with the next compaction.
+
+        Args:
+            tracklets: shard and tracklet id of each; they need not be in the gallery (yet).
         """
         with self._change() as session:
-            session.execute(
-                delete(ShardRow).where(
-                    ShardRow.camera_id == shard["camera_id"],
-                    ShardRow.recording_sha256 == shard["recording_sha256"],
-                    ShardRow.shard != shard["shard"],
+            for shard, tracklet_id in tracklets:
+                row = {"shard": shard, "tracklet_id": tracklet_id}
+                session.execute(upsert(TombstoneRow).values(row).on_conflict_do_nothing())
+                which = (TrackletRow.shard == shard, TrackletRow.tracklet_id == tracklet_id)
+                self._mark_stale(session, *which)
+                session.execute(delete(TrackletRow).where(*which))
+
+    def remove_segments(self, names: Collection[str]) -> set[tuple[str, str]]:
+        """Forget segments that are missing or damaged. Searches go on without their tracklets, and the index command
+        embeds the shards of those again: model version and shard of each."""
+        lost = set()
+        with self._writing() as session:
+            found = list(session.scalars(select(SegmentRow).where(SegmentRow.name.in_(names))))
+            for row in found:
+                seen = session.execute(
+                    select(TrackletRow.shard, TrackletRow.first_seen).where(TrackletRow.camera_id == row.camera_id)
                 )
-            )
-            statement = upsert(ShardRow).values(shard)
-            session.execute(statement.on_conflict_do_update(index_elements=["shard"], set_=shard))
-            session.execute(delete(TrackletRow).where(TrackletRow.shard == shard["shard"]))
-            if tracklets:
-                keys = {"shard": shard["shard"], "camera_id": shard["camera_id"]}
-                session.execute(insert(TrackletRow), [{**row, **keys} for row in tracklets])
-            segment = {"model_version": model_version, "shard": shard["shard"]}
-            session.execute(upsert(SegmentRow).values(segment).on_conflict_do_nothing())
+                gone = EmbeddedShardRow.model_version == row.model_version
+                for shard in sorted({shard for shard, first_seen in seen if day_of(first_seen) == row.day}):
+                    session.execute(delete(EmbeddedShardRow).where(gone, EmbeddedShardRow.shard == shard))
+                    lost.add((row.model_version, shard))
+                    # Embedded again, its vectors may come to lie in two segments, until these are made anew.
+                    self._mark_stale(session, TrackletRow.shard == shard)
+                session.execute(delete(SegmentRow).where(SegmentRow.name == row.name))
+            if found:
+                self._count_change(session)
+        return lost
 
-    def remove_segment(self, model_version: str, shard: str) -> None:
-        """Forget a segment that is missing or damaged; searches leave it out until it is made again."""
+    def replace_segments(self, old: Collection[str], new: Sequence[StoredSegment], generation: int) -> None:
+        """Put compacted segments in the place of those they were made from.
+
+        Args:
+            old: names.
+            new: hold everything of the old ones that was in the gallery at `generation`.
+            generation: see `living`. What was taken away since is still in the new ones, so they are stale.
+        """
         with self._change() as session:
-            session.execute(
-                delete(SegmentRow).where(SegmentRow.model_version == model_version, SegmentRow.shard == shard)
-            )
+            session.execute(delete(SegmentRow).where(SegmentRow.name.in_(old)))
+            now = session.scalars(select(GalleryStateRow.generation).where(GalleryStateRow.id == 1)).one()
+            self._add_segments(session, new, stale=now != generation)
 
-    def remove_shards(self, shards: set[str]) -> None:
-        """Forget shards that are gone, with their tracklets and segments."""
+    def remove_shards(self, shards: Collection[str]) -> None:
+        """Forget shards that are gone, with their tracklets."""
         with self._change() as session:
-            for shard in sorted(shards):
-                session.execute(delete(ShardRow).where(ShardRow.shard == shard))
+            self._drop_shards(session, sorted(shards))
 
-    def remove_versions(self, versions: set[str]) -> None:
+    def remove_versions(self, versions: Collection[str]) -> None:
         """Forget models that are gone."""
         with self._change() as session:
-            session.execute(delete(SegmentRow).where(SegmentRow.model_version.in_(versions)))
-            session.execute(delete(ModelGalleryRow).where(ModelGalleryRow.model_version.in_(versions)))
+            for table in (SegmentRow, EmbeddedShardRow, ModelGalleryRow):
+                session.execute(delete(table).where(table.model_version.in_(versions)))
+
+    def living(self, shards: Collection[str]) -> tuple[int, set[tuple[str, str]]]:
+        """The generation, and shard and id of every tracklet with crops that these shards have then."""
+        with Session(self._engine) as session:
+            generation = session.scalars(select(GalleryStateRow.generation).where(GalleryStateRow.id == 1)).one()
+            living: set[tuple[str, str]] = set()
+            for shard in shards:
+                ids = select(TrackletRow.tracklet_id).where(TrackletRow.shard == shard, TrackletRow.crops > 0)
+                living.update((shard, tracklet_id) for tracklet_id in session.scalars(ids))
+            return generation, living
 
     def complete(self, model_version: str, completed_at: int) -> None:
         """Note that a model has been through every shard: searches may use it from now on."""
@@ -149,18 +248,21 @@ class GalleryRepository:
             statement = upsert(ModelGalleryRow).values(values)
             session.execute(statement.on_conflict_do_update(index_elements=["model_version"], set_=values))
 
+    def crop_counts(self) -> list[tuple[str, str, int]]:
+        """Shard, id and number of crops of every tracklet that has any."""
+        with Session(self._engine) as session:
+            columns = (TrackletRow.shard, TrackletRow.tracklet_id, TrackletRow.crops)
+            rows = session.execute(select(*columns).where(TrackletRow.crops > 0))
+            return [(shard, tracklet_id, crops) for shard, tracklet_id, crops in rows]
+
     def counts(self) -> tuple[int, int, int, int]:
         """Shards, cameras, tracklets and crops in the gallery."""
         with Session(self._engine) as session:
-            row = session.execute(
-                select(
-                    func.count(),
-                    func.count(ShardRow.camera_id.distinct()),
-                    func.coalesce(func.sum(ShardRow.tracklets), 0),
-                    func.coalesce(func.sum(ShardRow.crops), 0),
-                )
-            ).one()
-            return int(row[0]), int(row[1]), int(row[2]), int(row[3])
+            cameras = func.count(ShardRow.camera_id.distinct())
+            shards, cameras_ = session.execute(select(func.count(), cameras).select_from(ShardRow)).one()
+            crops = func.coalesce(func.sum(TrackletRow.crops), 0)
+            tracklets, crops_ = session.execute(select(func.count(), crops).select_from(TrackletRow)).one()
+            return int(shards), int(cameras_), int(tracklets), int(crops_)
 
     # What a running service asks.
 
@@ -175,8 +277,8 @@ class GalleryRepository:
             order = (ModelGalleryRow.completed_at.desc(), ModelGalleryRow.model_version)
             return list(session.scalars(select(ModelGalleryRow.model_version).order_by(*order)))
 
-    def searchable(self, model_version: str) -> tuple[int, list[SearchableTracklet]]:
-        """The generation, and every tracklet that the model has a vector of at that generation, by tracklet id."""
+    def searchable(self, model_version: str) -> Searchable:
+        """What a model can find now."""
         with Session(self._engine) as session:
             generation = session.scalars(select(GalleryStateRow.generation).where(GalleryStateRow.id == 1)).one()
             rows = session.execute(
@@ -188,16 +290,12 @@ class GalleryRepository:
                     TrackletRow.last_seen,
                     TrackletRow.quality,
                 )
-                .join(SegmentRow, SegmentRow.shard == TrackletRow.shard)
-                .where(SegmentRow.model_version == model_version, TrackletRow.crops > 0)
+                .where(TrackletRow.crops > 0)
                 .order_by(TrackletRow.tracklet_id)
             )
-            return generation, [SearchableTracklet(*row) for row in rows]
-
-    def with_crops(self) -> int:
-        """How many tracklets could be searched if every segment were there."""
-        with Session(self._engine) as session:
-            return session.execute(select(func.count()).where(TrackletRow.crops > 0)).scalar_one()
+            tracklets = [SearchableTracklet(*row) for row in rows]
+            names = select(SegmentRow.name).where(SegmentRow.model_version == model_version).order_by(SegmentRow.name)
+            return Searchable(generation, tracklets, list(session.scalars(names)))
 
     def seen_by(self, cameras: frozenset[str] | None) -> VisibleGallery:
         """What someone sees of the gallery who may see these cameras (`Caller.cameras`); None: all."""
@@ -215,6 +313,30 @@ class GalleryRepository:
             session.expunge_all()
             return rows
 
+    def _drop_shards(self, session: Session, shards: Sequence[str]) -> None:
+        for shard in shards:
+            self._mark_stale(session, TrackletRow.shard == shard)
+            session.execute(delete(ShardRow).where(ShardRow.shard == shard))  # and its tracklets with it
+
+    def _mark_stale(self, session: Session, *which: ColumnElement[bool]) -> None:
+        """Note which segments hold vectors of tracklets that are about to go."""
+        rows = session.execute(select(TrackletRow.camera_id, TrackletRow.first_seen).where(*which))
+        for camera_id, day in {(camera_id, day_of(first_seen)) for camera_id, first_seen in rows}:
+            partition = (SegmentRow.camera_id == camera_id, SegmentRow.day == day)
+            session.execute(update(SegmentRow).where(*partition).values(stale=True))
+
+    def _add_segments(self, session: Session, segments: Sequence[StoredSegment], *, stale: bool) -> None:
+        for segment in segments:
+            row = {**asdict(segment), "stale": stale or segment.stale}
+            statement = upsert(SegmentRow).values(row)
+            session.execute(statement.on_conflict_do_update(index_elements=["name"], set_=row))
+
+    def checkpoint(self) -> None:
+        """Bring everything out of the write-ahead log into the database, and empty the log: what was deleted must not
+        be read from it. A reader that is at work puts it off."""
+        with self._engine.connect() as connection:
+            connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     @contextmanager
     def _writing(self) -> Iterator[Session]:
         with self._engine.connect().execution_options(writes=True) as connection, Session(connection) as session:
@@ -225,7 +347,10 @@ class GalleryRepository:
     def _change(self) -> Iterator[Session]:
         with self._writing() as session:
             yield session
-            session.execute(update(GalleryStateRow).values(generation=GalleryStateRow.generation + 1))
+            self._count_change(session)
+
+    def _count_change(self, session: Session) -> None:
+        session.execute(update(GalleryStateRow).values(generation=GalleryStateRow.generation + 1))
 
 
 class VisibleGallery:

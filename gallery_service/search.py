@@ -24,13 +24,15 @@ from gallery_service.build import database_path
 from gallery_service.caller import Caller
 from gallery_service.clips import ClipCache, ClipRequest, centred_span, cut_clip
 from gallery_service.database import open_database
-from gallery_service.errors import BadQuery, NotFound, NotIndexed
+from gallery_service.errors import BadQuery, NotFound, NotIndexed, SegmentError
 from gallery_service.filters import SearchFilters, format_moment, make_filters
 from gallery_service.loaded_gallery import LoadedGallery, load_gallery
+from gallery_service.model_versions import model_versions
 from gallery_service.person_boxes import BoxProposer
 from gallery_service.query_pictures import QueryPicture, embed_person
 from gallery_service.repository import GalleryRepository, StoredTracklet, VisibleGallery
 from gallery_service.schemas import CameraInfo, Match, PersonBoxes, SearchAnswer, SiteInfo, SiteSummary
+from gallery_service.segment_cache import SegmentCache
 from gallery_service.settings import ServiceSettings
 from gallery_service.site_map import Picture, SiteMapPicture
 from ingest.recording_file import RecordingPath
@@ -101,6 +103,7 @@ class SiteSearch:
         self._boxes = BoxProposer(settings.max_image_pixels)
         self._map = SiteMapPicture()
         self._recordings: dict[tuple[str, str], tuple[float, RecordingPath | None]] = {}
+        self._segments = SegmentCache(self._workspace.gallery)
         self._repository: GalleryRepository | None = None
         self._loaded: LoadedGallery | None = None
         self._look_again = 0.0
@@ -216,17 +219,18 @@ class SiteSearch:
             order = _rerank_order(query, gallery.index.vectors(rows))
             rows, scores = rows[order], scores[order]
         rows, scores = rows[: request.top_k], scores[: request.top_k]
-        found = [gallery.columns.tracklet_ids[row] for row in rows]
-        stored = self._visible(caller).tracklets(found)
+        found = [(gallery.columns.tracklet_ids[row], gallery.shards[row]) for row in rows]
+        stored = self._visible(caller).tracklets([tracklet_id for tracklet_id, _ in found])
         query_id = uuid.uuid4().hex
         answer = SearchAnswer(
             query_id=query_id,
             site=self.name,
             model_version=gallery.bundle.version,
             matches=[
-                self._match(stored[name], float(score))
-                for name, score in zip(found, scores, strict=True)
-                if name in stored  # else forgotten since the index was loaded
+                self._match(stored[tracklet_id], float(score))
+                for (tracklet_id, shard), score in zip(found, scores, strict=True)
+                # Else forgotten, or its id was given to another, since the index was loaded.
+                if tracklet_id in stored and stored[tracklet_id].shard == shard
             ],
             notice=self._notice(gallery),
         )
@@ -484,31 +488,23 @@ class SiteSearch:
             if unchanged or (state == self._tried and time.monotonic() < self._failed_until):
                 return loaded
         self._tried = state
-        version = self._searchable_version(repository, current)
+        version = model_versions(ModelStore(self._workspace.models), repository).serving
+        if version is None:
+            raise NotIndexed(self._no_gallery())
         previous = self._loaded
         if previous is not None and previous.bundle.version == version:
             bundle, embedder = previous.bundle, previous.embedder
         else:
             bundle, embedder = self._load_model(version)
-        return load_gallery(
-            self._workspace.gallery,
-            repository,
-            bundle,
-            embedder,
-            [camera.id for camera in self._site.cameras],
-            current,
-        )
-
-    def _searchable_version(self, repository: GalleryRepository, current: str | None) -> str:
-        """The live model when it has indexed the site, else the last one that has."""
-        completed = repository.completed_versions()
-        if current in completed:
-            assert current is not None
-            return current
-        for version in completed:
-            if (self._workspace.models / version).is_dir():
-                return version
-        raise NotIndexed(self._no_gallery())
+        cameras = [camera.id for camera in self._site.cameras]
+        while True:
+            try:
+                return load_gallery(self._segments, repository, bundle, embedder, cameras, current)
+            except SegmentError as error:
+                # Replaced by a compaction since the rows were read, or damaged: then the rest is searched on, and the
+                # index command makes it again.
+                if repository.remove_segments([error.name]):
+                    _log.warning("%s", error)
 
     def _load_model(self, version: str) -> tuple[Bundle, Embedder]:
         from models.embedder import Embedder

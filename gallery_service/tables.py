@@ -19,6 +19,7 @@ class ShardRow(Base):
     Attributes:
         shard: its folder below shards/, `<camera>/<shard-id>`; the same recording may belong to two cameras.
         recording_sha256: content hash of the video the shard was cut from.
+        summary_sha256: of its summary.json, which has the checksums of its other files.
     """
 
     __tablename__ = "shards"
@@ -28,11 +29,12 @@ class ShardRow(Base):
     recording_sha256: Mapped[str]
     tracklets: Mapped[int]
     crops: Mapped[int]
+    summary_sha256: Mapped[str]
 
 
 class TrackletRow(Base):
     """A tracklet of the gallery; offset and length say where its best crop lies in its shard's crops.tar, `quality`
-    how good that crop is (`ingest.crop_quality`; null: without crops, or indexed before this was kept)."""
+    how good that crop is (`ingest.crop_quality`; null: without crops)."""
 
     __tablename__ = "tracklets"
     __table_args__ = (Index("tracklets_by_shard", "shard"),)
@@ -51,17 +53,48 @@ class TrackletRow(Base):
     quality: Mapped[float | None]
 
 
-class SegmentRow(Base):
-    """A vector segment that is whole on disk: gallery/<model_version>/<shard>.safetensors."""
+class TombstoneRow(Base):
+    """A tracklet that must not be searchable, whatever its shard says. Kept for good, so that it cannot come back with
+    a shard that was away for a while; a new ingest of the recording gives other shards."""
 
-    __tablename__ = "segments"
+    __tablename__ = "tombstones"
+
+    shard: Mapped[str] = mapped_column(primary_key=True)
+    tracklet_id: Mapped[str] = mapped_column(primary_key=True)
+
+
+class EmbeddedShardRow(Base):
+    """A shard whose crops this model has embedded; their vectors lie in segments of its camera and its days."""
+
+    __tablename__ = "embedded_shards"
 
     model_version: Mapped[str] = mapped_column(primary_key=True)
     shard: Mapped[str] = mapped_column(ForeignKey("shards.shard", ondelete="CASCADE"), primary_key=True)
 
 
+class SegmentRow(Base):
+    """A vector segment that is whole on disk (`gallery_service.segments`).
+
+    Attributes:
+        name: gallery/<name>.safetensors.
+        tracklets, size_bytes: of the file.
+        stale: it may hold vectors of tracklets that are gone; compaction writes it anew without them.
+    """
+
+    __tablename__ = "segments"
+    __table_args__ = (Index("segments_by_model", "model_version", "camera_id", "day"),)
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    model_version: Mapped[str]
+    camera_id: Mapped[str]
+    day: Mapped[str]
+    tracklets: Mapped[int]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    stale: Mapped[bool]
+
+
 class ModelGalleryRow(Base):
-    """A model version that has been through every shard once, so that searches may use it."""
+    """A model version that has been through every shard once and was checked, so that searches may use it."""
 
     __tablename__ = "model_galleries"
 

@@ -9,7 +9,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,15 +67,28 @@ class Workspace:
         """What was erased and must never be ingested again, one JSON object a line."""
         return self.root / "erasures.jsonl"
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Be the one writer. The lock ends with the process that holds it, however that ends.
+    def lock(self) -> AbstractContextManager[None]:
+        """Be the one writer of shards, runs and models. The lock ends with the process that holds it, however that
+        ends.
 
         Raises:
             WorkspaceBusy: another process holds it.
         """
+        return self._locked(".lock")
+
+    def gallery_lock(self) -> AbstractContextManager[None]:
+        """Be the one writer of the gallery's vectors. A lock of its own, since embedding a whole site with a new model
+        may take hours, in which new recordings still come in.
+
+        Raises:
+            WorkspaceBusy: another process holds it.
+        """
+        return self._locked(".lock-gallery")
+
+    @contextmanager
+    def _locked(self, name: str) -> Iterator[None]:
         self.root.mkdir(parents=True, exist_ok=True)
-        path = self.root / ".lock"
+        path = self.root / name
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             try:

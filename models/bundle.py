@@ -265,6 +265,17 @@ class ModelStore:
             lines.pop()
         return lines if lines and lines[-1] == live else [*lines, live]
 
+    def previous_version(self) -> str | None:
+        """The version that `rollback` would make live, None where there is none."""
+        lines = self._history_to_previous()
+        return lines[-1] if lines else None
+
+    def _history_to_previous(self) -> _Names:
+        live, lines = self.current_version(), self.history()
+        while lines and (lines[-1] == live or not (self.folder / lines[-1]).is_dir()):
+            lines.pop()
+        return lines
+
     def add(
         self,
         net: ReidNet,
@@ -311,9 +322,7 @@ class ModelStore:
         live = self.current_version()
         if live is None:
             raise BundleError(f"{self.folder}: no version is live, so there is nothing to go back from")
-        lines = self.history()
-        while lines and (lines[-1] == live or not (self.folder / lines[-1]).is_dir()):
-            lines.pop()
+        lines = self._history_to_previous()
         if not lines:
             raise BundleError(f"{self.folder}: no version was live before {live}")
         bundle = self.load(lines[-1])

@@ -16,6 +16,7 @@ from starlette.middleware import Middleware
 from gallery_service.endpoints import api, router
 from gallery_service.errors import GalleryError
 from gallery_service.internal_errors import InternalErrors
+from gallery_service.investigations.endpoints import investigations
 from gallery_service.limits import BodyLimit
 from gallery_service.measurements import Measurements, RequestMeasurement
 from gallery_service.origin import LOOPBACK_NAMES, SameOrigin, TrustedHosts
@@ -68,6 +69,7 @@ def create_app(sites: Iterable[SiteSearch], settings: ServiceSettings) -> FastAP
     app.state.sites = served
     app.state.measurements = measurements
     app.include_router(api)
+    app.include_router(investigations)
     app.include_router(router)
     app.include_router(pages)
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")

@@ -11,7 +11,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from gallery_service.byte_range import RangeNotSatisfiable, parse_range
 from gallery_service.caller import Caller, caller_of
-from gallery_service.errors import GalleryError, NotFound
+from gallery_service.errors import BadQuery, GalleryError, NotFound
+from gallery_service.investigations.service import Investigations
 from gallery_service.measurements import Measurements
 from gallery_service.query_pictures import QueryPicture, parse_boxes
 from gallery_service.schemas import ErrorAnswer, Health, PersonBoxes, SearchAnswer, SiteInfo, SiteList
@@ -24,15 +25,16 @@ api = APIRouter(prefix="/api/v1")
 Responses = dict[int | str, dict[str, Any]]
 
 
-def _errors(**meanings: str) -> Responses:
+def error_answers(**meanings: str) -> Responses:
+    """What an address may answer when something is wrong: `s404=\"No such site\"` and so on."""
     return {int(code[1:]): {"model": ErrorAnswer, "description": text} for code, text in meanings.items()}
 
 
-_SITE_ERRORS = _errors(
+_SITE_ERRORS = error_answers(
     s404="No such site or tracklet", s409="The site has no gallery yet; the answer names the command to run"
 )
-_SEARCH_ERRORS = _SITE_ERRORS | _errors(s403="From another site's page", s422="A parameter is wrong")
-_UPLOAD_ERRORS = _SEARCH_ERRORS | _errors(
+_SEARCH_ERRORS = _SITE_ERRORS | error_answers(s403="From another site's page", s422="A parameter is wrong")
+_UPLOAD_ERRORS = _SEARCH_ERRORS | error_answers(
     s408="The body took too long", s413="The body is too large", s415="Not a multipart body with an image"
 )
 
@@ -92,6 +94,9 @@ def search_request(
         float | None,
         Query(ge=0, le=1, description="Only tracklets whose best crop is at least that good: large, sharp, whole."),
     ] = None,
+    investigation: Annotated[
+        str | None, Query(description="Keep this search, without its images, as a query of that investigation.")
+    ] = None,
 ) -> SearchRequest:
     """The query parameters of a search."""
     return SearchRequest(
@@ -103,6 +108,7 @@ def search_request(
         rerank=rerank,
         purpose=purpose,
         min_quality=min_quality,
+        investigation=investigation,
     )
 
 
@@ -133,11 +139,28 @@ def site_info(site: Site, caller: Asker) -> SiteInfo:
 
 
 @api.post("/sites/{site}/search", summary="Search by crops", responses=_UPLOAD_ERRORS, openapi_extra=OPENAPI_BODY)
-async def search_by_image(site: Site, asked: Asked, boxes: Boxes, caller: Asker, request: Request) -> SearchAnswer:
+async def search_by_image(
+    site: Site,
+    asked: Asked,
+    boxes: Boxes,
+    caller: Asker,
+    request: Request,
+    keep_image: Annotated[
+        bool, Query(description="With `investigation`: keep the images in it, as far as they were looked at.")
+    ] = False,
+) -> SearchAnswer:
     """The tracklets that look most like the person in the images, best first. All images show the same person."""
+    if keep_image and asked.investigation is None:
+        raise BadQuery("keep_image: query images are only kept in an investigation; name it in 'investigation'")
     images = await uploaded_images(request)
     pictures = [QueryPicture(*one) for one in zip(images, parse_boxes(boxes, len(images)), strict=True)]
-    answer = await run_in_threadpool(site.search_pictures, caller, pictures, asked)
+
+    def search() -> SearchAnswer:
+        if asked.investigation is None:
+            return site.search_pictures(caller, pictures, asked)
+        return Investigations(site, caller).search_pictures(asked.investigation, pictures, asked, keep_image)
+
+    answer = await run_in_threadpool(search)
     measurements_of(request).searches.labels(site.name, "image").inc()
     return answer
 
@@ -146,7 +169,7 @@ async def search_by_image(site: Site, asked: Asked, boxes: Boxes, caller: Asker,
     "/sites/{site}/detections",
     summary="The people in a frame",
     responses=_UPLOAD_ERRORS
-    | _errors(s409="The site has no detector for single pictures", s503="Too many frames are waiting"),
+    | error_answers(s409="The site has no detector for single pictures", s503="Too many frames are waiting"),
     openapi_extra=OPENAPI_BODY,
 )
 async def detect_people(site: Site, request: Request) -> PersonBoxes:
@@ -159,7 +182,8 @@ async def detect_people(site: Site, request: Request) -> PersonBoxes:
     "/sites/{site}/map",
     summary="A picture of the place",
     response_class=Response,
-    responses=_errors(s404="No such site, or it has no map") | {200: {"content": {"image/png": {}, "image/jpeg": {}}}},
+    responses=error_answers(s404="No such site, or it has no map")
+    | {200: {"content": {"image/png": {}, "image/jpeg": {}}}},
 )
 def map_picture(site: Site) -> Response:
     """What the cameras' positions are fractions of."""
@@ -170,7 +194,10 @@ def map_picture(site: Site) -> Response:
 @api.post("/sites/{site}/tracklets/{tracklet_id:path}/search", summary="Search by a tracklet", responses=_SEARCH_ERRORS)
 def search_by_tracklet(site: Site, tracklet_id: str, asked: Asked, caller: Asker, request: Request) -> SearchAnswer:
     """The tracklets that look most like this one, which itself is left out."""
-    answer = site.search_tracklet(caller, tracklet_id, asked)
+    if asked.investigation is None:
+        answer = site.search_tracklet(caller, tracklet_id, asked)
+    else:
+        answer = Investigations(site, caller).search_tracklet(asked.investigation, tracklet_id, asked)
     measurements_of(request).searches.labels(site.name, "tracklet").inc()
     return answer
 
@@ -179,7 +206,7 @@ def search_by_tracklet(site: Site, tracklet_id: str, asked: Asked, caller: Asker
     "/sites/{site}/tracklets/{tracklet_id:path}/crop",
     summary="A tracklet's best crop",
     response_class=Response,
-    responses=_errors(s404="No such site, tracklet or crop") | {200: {"content": {"image/jpeg": {}}}},
+    responses=error_answers(s404="No such site, tracklet or crop") | {200: {"content": {"image/jpeg": {}}}},
 )
 def crop(site: Site, tracklet_id: str, caller: Asker) -> Response:
     """A JPEG."""
@@ -190,7 +217,7 @@ def crop(site: Site, tracklet_id: str, caller: Asker) -> Response:
     "/sites/{site}/tracklets/{tracklet_id:path}/clip",
     summary="A clip of the recording round a tracklet",
     response_class=Response,
-    responses=_errors(s404="Clips are off, or there is no such tracklet or recording", s416="Behind the end")
+    responses=error_answers(s404="Clips are off, or there is no such tracklet or recording", s416="Behind the end")
     | {200: {"content": {"video/mp4": {}}}, 206: {"content": {"video/mp4": {}}}},
 )
 def clip(site: Site, tracklet_id: str, caller: Asker, range: Annotated[str | None, Header()] = None) -> Response:

@@ -27,6 +27,18 @@ class BadQuery(GalleryError):  # noqa: N818 what the client sent
     status = 422
 
 
+class Forbidden(GalleryError):  # noqa: N818 the name HTTP has for it
+    """The caller may see it, but may not do that to it."""
+
+    status = 403
+
+
+class Conflict(GalleryError):  # noqa: N818 the name HTTP has for it
+    """Not in the state that what was asked for needs."""
+
+    status = 409
+
+
 class NoDetector(GalleryError):  # noqa: N818 what the site lacks
     """The site has no detector that can look at a single picture."""
 

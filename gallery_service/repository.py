@@ -101,6 +101,11 @@ class GalleryRepository:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
+    @property
+    def engine(self) -> Engine:
+        """For the repositories of what else the database holds."""
+        return self._engine
+
     def close(self) -> None:
         """Close the database's connections."""
         self._engine.dispose()

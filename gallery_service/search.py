@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from gallery_service.build import database_path
@@ -26,10 +27,12 @@ from gallery_service.clips import ClipCache, ClipRequest, centred_span, cut_clip
 from gallery_service.database import open_database
 from gallery_service.errors import BadQuery, NotFound, NotIndexed, SegmentError
 from gallery_service.filters import SearchFilters, format_moment, make_filters
+from gallery_service.investigations.refinement import Evidence
 from gallery_service.loaded_gallery import LoadedGallery, load_gallery
 from gallery_service.model_versions import model_versions
 from gallery_service.person_boxes import BoxProposer
 from gallery_service.query_pictures import QueryPicture, embed_person
+from gallery_service.recent_queries import AskedQuery, RecentQueries
 from gallery_service.repository import GalleryRepository, StoredTracklet, VisibleGallery
 from gallery_service.schemas import CameraInfo, Match, PersonBoxes, SearchAnswer, SiteInfo, SiteSummary
 from gallery_service.segment_cache import SegmentCache
@@ -72,6 +75,7 @@ class SearchRequest:
         rerank: order the best candidates by k-reciprocal re-ranking; the score stays the cosine.
         min_quality: only tracklets whose best crop is at least that good, 0..1.
         purpose: why, for the record of searches.
+        investigation: its id, when the search is part of one; for the record.
     """
 
     top_k: int = DEFAULT_TOP_K
@@ -82,6 +86,7 @@ class SearchRequest:
     rerank: bool = False
     purpose: str | None = None
     min_quality: float | None = None
+    investigation: str | None = None
 
 
 class SiteSearch:
@@ -111,7 +116,9 @@ class SiteSearch:
         self._failed_until = 0.0
         self._opening = threading.Lock()
         self._refreshing = threading.Lock()
-        self._embedding = threading.Lock()
+        self.embedding = threading.Lock()
+        """Held while pictures from outside are decoded and embedded: the one thing that a client can make expensive."""
+        self.recent_queries = RecentQueries()
 
     @property
     def name(self) -> str:
@@ -157,11 +164,9 @@ class SiteSearch:
         """
         gallery = self.refresh()
         filters = self._filters(caller, gallery, request)
-        # One search at a time: decoding and embedding are what a client can make expensive.
-        with self._embedding:
+        with self.embedding:
             query = embed_person(gallery.embedder, pictures, what, self.settings.max_image_pixels)
-        fingerprint = " ".join(picture.fingerprint for picture in pictures)
-        return self._answer(caller, gallery, query, request, filters, image_sha256=fingerprint)
+        return self._answer(caller, gallery, query, request, filters, pictures=pictures)
 
     def search_tracklet(self, caller: Caller, tracklet_id: str, request: SearchRequest) -> SearchAnswer:
         """Find the tracklets that look like a tracklet of the gallery, which itself is left out.
@@ -171,12 +176,30 @@ class SiteSearch:
         """
         gallery = self.refresh()
         filters = self._filters(caller, gallery, request, [tracklet_id])
-        self._stored(caller, tracklet_id)
+        tracklet = self._stored(caller, tracklet_id)
         row = gallery.columns.row(tracklet_id)
         if row is None:
             raise NotFound(self._no_tracklet(tracklet_id))
         query = gallery.index.vectors(np.array([row], np.int64))[0]
-        return self._answer(caller, gallery, query, request, filters, tracklet_id=tracklet_id)
+        return self._answer(caller, gallery, query, request, filters, tracklet=tracklet)
+
+    def search_evidence(
+        self, caller: Caller, gallery: LoadedGallery, evidence: Evidence, request: SearchRequest, known: Sequence[str]
+    ) -> SearchAnswer:
+        """Find the tracklets that look like somebody of whom more is known than one picture.
+
+        Args:
+            caller: who asks; only what they may see is found.
+            gallery: from `refresh`, whose model the evidence is of.
+            evidence: vectors.
+            request: filters and bounds.
+            known: tracklets to leave out, since somebody has decided about them.
+
+        Raises:
+            GalleryError: a filter is wrong.
+        """
+        filters = self._filters(caller, gallery, request, known)
+        return self._answer(caller, gallery, evidence.prototype(), request, filters, evidence=evidence)
 
     def propose_boxes(self, frame: bytes) -> PersonBoxes:
         """Where people stand in a frame, so that one of them can be searched for; see `BoxProposer.propose`."""
@@ -209,19 +232,37 @@ class SiteSearch:
         query: NDArray[np.float32],
         request: SearchRequest,
         filters: SearchFilters,
-        image_sha256: str | None = None,
-        tracklet_id: str | None = None,
+        pictures: Sequence[QueryPicture] = (),
+        tracklet: StoredTracklet | None = None,
+        evidence: Evidence | None = None,
     ) -> SearchAnswer:
-        wanted = max(request.top_k, _RERANK_CANDIDATES) if request.rerank else request.top_k
+        reorders = request.rerank or evidence is not None
+        wanted = max(request.top_k, _RERANK_CANDIDATES) if reorders else request.top_k
         allowed = gallery.columns.allowed(filters, caller.cameras(self.name))
         rows, scores = gallery.index.search(query, wanted, allowed)
-        if request.rerank and len(rows) > 1:
-            order = _rerank_order(query, gallery.index.vectors(rows))
+        if reorders and len(rows) > 1:
+            candidates = gallery.index.vectors(rows)
+            order = (
+                _rerank_order(query, candidates) if evidence is None or request.rerank else evidence.order(candidates)
+            )
             rows, scores = rows[order], scores[order]
         rows, scores = rows[: request.top_k], scores[: request.top_k]
         found = [(gallery.columns.tracklet_ids[row], gallery.shards[row]) for row in rows]
-        stored = self._visible(caller).tracklets([tracklet_id for tracklet_id, _ in found])
-        query_id = uuid.uuid4().hex
+        stored = self.visible(caller).tracklets([tracklet_id for tracklet_id, _ in found])
+        query_id, asked_at = uuid.uuid4().hex, time.time_ns() // 1000
+        asked = json.dumps(
+            {
+                "cameras": sorted(filters.cameras),
+                "exclude_cameras": sorted(filters.exclude_cameras),
+                "since": format_moment(filters.since),
+                "until": format_moment(filters.until),
+                "min_quality": filters.min_quality,
+                "top_k": request.top_k,
+                "rerank": request.rerank,
+                "investigation": request.investigation,
+            },
+            sort_keys=True,
+        )
         answer = SearchAnswer(
             query_id=query_id,
             site=self.name,
@@ -237,31 +278,33 @@ class SiteSearch:
         # Before anything is shown: a search that cannot be recorded does not happen.
         self._open().add_search(
             query_id=query_id,
-            searched_at=time.time_ns() // 1000,
+            searched_at=asked_at,
             who=caller.name,
             site=self.name,
             purpose=request.purpose,
             model_version=gallery.bundle.version,
-            query_image_sha256=image_sha256,
-            query_tracklet_id=tracklet_id,
-            filters=json.dumps(
-                {
-                    "cameras": sorted(filters.cameras),
-                    "exclude_cameras": sorted(filters.exclude_cameras),
-                    "since": format_moment(filters.since),
-                    "until": format_moment(filters.until),
-                    "min_quality": filters.min_quality,
-                    "top_k": request.top_k,
-                    "rerank": request.rerank,
-                },
-                sort_keys=True,
-            ),
+            query_image_sha256=" ".join(picture.fingerprint for picture in pictures) or None,
+            query_tracklet_id=None if tracklet is None else tracklet.tracklet_id,
+            filters=asked,
             result=json.dumps([match.tracklet_id for match in answer.matches]),
+        )
+        self.recent_queries.keep(
+            AskedQuery(
+                query_id=query_id,
+                kind="refined" if evidence is not None else "image" if tracklet is None else "tracklet",
+                asked_by=caller.name,
+                asked_at=asked_at,
+                model_version=gallery.bundle.version,
+                vector=query,
+                pictures=len(pictures),
+                tracklet=tracklet,
+                filters=asked,
+            )
         )
         return answer
 
     def _match(self, tracklet: StoredTracklet, score: float) -> Match:
-        base = f"/api/v1/sites/{self.name}/tracklets/{quote(tracklet.tracklet_id, safe='/')}"
+        crop_url, clip_url = self.links(tracklet)
         return Match(
             tracklet_id=tracklet.tracklet_id,
             camera_id=tracklet.camera_id,
@@ -269,9 +312,14 @@ class SiteSearch:
             last_seen=format_moment(tracklet.last_seen),
             score=round(score, 6),
             probability=None,
-            crop_url=f"{base}/crop",
-            clip_url=f"{base}/clip" if self._recording(tracklet) is not None else None,
+            crop_url=crop_url,
+            clip_url=clip_url,
         )
+
+    def links(self, tracklet: StoredTracklet) -> tuple[str, str | None]:
+        """Where a tracklet's crop is, and its clip: None when clips are off or the recording is gone."""
+        base = f"/api/v1/sites/{self.name}/tracklets/{quote(tracklet.tracklet_id, safe='/')}"
+        return f"{base}/crop", f"{base}/clip" if self._recording(tracklet) is not None else None
 
     def _notice(self, gallery: LoadedGallery) -> str | None:
         command = f"python -m gallery_service index {self._ref}"
@@ -332,11 +380,16 @@ class SiteSearch:
         key = (tracklet.shard, tracklet_id, span, recording, repr(camera.mask))
         return self._clips.get(key, lambda: cut_clip(request))
 
-    def _visible(self, caller: Caller) -> VisibleGallery:
+    def visible(self, caller: Caller) -> VisibleGallery:
+        """The gallery's rows as a caller sees them.
+
+        Raises:
+            NotIndexed: there is no gallery yet.
+        """
         return self._open().seen_by(caller.cameras(self.name))
 
     def _stored(self, caller: Caller, tracklet_id: str) -> StoredTracklet:
-        found = self._visible(caller).tracklets([tracklet_id]).get(tracklet_id)
+        found = self.visible(caller).tracklets([tracklet_id]).get(tracklet_id)
         if found is None:
             raise NotFound(self._no_tracklet(tracklet_id))
         return found
@@ -387,6 +440,11 @@ class SiteSearch:
             self._reread_site()
             return self._site
 
+    @property
+    def map_url(self) -> str | None:
+        """Where the map of the site is; None when it has none."""
+        return f"/api/v1/sites/{self.name}/map" if self._site.map else None
+
     def map_picture(self) -> Picture:
         """The map of the site; see `SiteMapPicture.read`."""
         return self._map.read(self.current_site())
@@ -398,7 +456,7 @@ class SiteSearch:
             NotIndexed: there is no gallery yet.
         """
         gallery = self.refresh()
-        held = {camera.camera_id: camera for camera in self._visible(caller).cameras()}
+        held = {camera.camera_id: camera for camera in self.visible(caller).cameras()}
         site = self._site
         written = {camera.id: camera for camera in site.cameras}
         cameras = []
@@ -427,7 +485,7 @@ class SiteSearch:
             first_seen=min((camera.first_seen for camera in cameras if camera.first_seen), default=None),
             last_seen=max((camera.last_seen for camera in cameras if camera.last_seen), default=None),
             clips=site.clips.enabled,
-            map_url=f"/api/v1/sites/{self.name}/map" if site.map else None,
+            map_url=self.map_url,
             proposes_boxes=site.detector.weights is not None,
             notice=self._notice(gallery),
         )
@@ -511,6 +569,14 @@ class SiteSearch:
 
         bundle = ModelStore(self._workspace.models).load(version)
         return bundle, Embedder(bundle, threads=self.settings.threads)
+
+    def database(self) -> Engine:
+        """The site's database, for what is kept beside the gallery.
+
+        Raises:
+            NotIndexed: there is no gallery yet.
+        """
+        return self._open().engine
 
     def _open(self) -> GalleryRepository:
         with self._opening:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
+import gallery_service.investigations.tables  # noqa: F401 adds its tables to Base
 from gallery_service.tables import Base
 
 connection = context.config.attributes["connection"]

@@ -342,6 +342,7 @@ def test_the_openapi_document_is_valid(client: httpx.Client) -> None:
     search = document["paths"]["/api/v1/sites/{site}/search"]["post"]
     assert {p["name"] for p in search["parameters"] if p["in"] == "query"} == {
         "top_k", "cameras", "exclude_cameras", "since", "until", "rerank", "purpose", "min_quality", "box",
+        "investigation", "keep_image",
     }  # fmt: skip
     assert "image" in json.dumps(search["requestBody"]["content"]["multipart/form-data"])
     for status in ("403", "404", "408", "409", "413", "415", "422"):

@@ -190,7 +190,7 @@ def test_every_search_is_recorded_and_no_image_is_kept(search: SiteSearch) -> No
     assert json.loads(first.result) == [match.tracklet_id for match in answer.matches]
     assert json.loads(first.filters) == {
         "cameras": ["cam2"], "exclude_cameras": [], "since": "2026-03-01T08:00:00Z", "until": None,
-        "min_quality": None, "top_k": 2, "rerank": False,
+        "min_quality": None, "top_k": 2, "rerank": False, "investigation": None,
     }  # fmt: skip
     assert abs(first.searched_at / 1e6 - datetime.now(UTC).timestamp()) < 300
     assert second.query_tracklet_id == answer.matches[0].tracklet_id

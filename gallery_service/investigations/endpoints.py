@@ -1,0 +1,135 @@
+"""The API of investigations: addresses, parameters and answers. What they do is in `service`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from gallery_service.endpoints import Asked, Asker, Site, error_answers, measurements_of
+from gallery_service.investigations import schemas
+from gallery_service.investigations.service import DEFAULT_PAGE, MAX_PAGE, Investigations
+from gallery_service.schemas import SearchAnswer
+
+investigations = APIRouter(prefix="/api/v1/sites/{site}/investigations", tags=["investigations"])
+
+_SEEN = error_answers(s404="No such site or investigation, or not one of yours", s409="The site has no gallery yet")
+_CHANGED = _SEEN | error_answers(
+    s403="Not yours to change", s409="The investigation is closed or full", s422="A parameter is wrong"
+)
+
+
+def investigations_of(site: Site, caller: Asker) -> Investigations:
+    """The caller's investigations at the site of the address."""
+    return Investigations(site, caller)
+
+
+Cases = Annotated[Investigations, Depends(investigations_of)]
+
+
+@investigations.get("", summary="Investigations, the newest first", responses=_SEEN)
+def list_investigations(
+    cases: Cases,
+    status: Annotated[schemas.Status | None, Query(description="Only these.")] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = DEFAULT_PAGE,
+    cursor: Annotated[str | None, Query(description="`next` of the page before.")] = None,
+) -> schemas.InvestigationPage:
+    """Your own, those shared with you, and for an admin all of them."""
+    return cases.page(status, cursor, limit)
+
+
+@investigations.post("", summary="Begin an investigation", status_code=201, responses=_CHANGED)
+def begin_investigation(new: schemas.NewInvestigation, cases: Cases, response: Response) -> schemas.Investigation:
+    """With an `investigation_id` of yours that is there already: that one as it is, and 200."""
+    begun, added = cases.begin(new)
+    response.status_code = 201 if added else 200
+    return begun
+
+
+@investigations.get("/{investigation_id}", summary="An investigation", responses=_SEEN)
+def get_investigation(investigation_id: str, cases: Cases) -> schemas.Investigation:
+    """With its queries and hits, as far as you may see their cameras."""
+    return cases.get(investigation_id)
+
+
+@investigations.patch("/{investigation_id}", summary="Rename, describe, share, close or open", responses=_CHANGED)
+def change_investigation(
+    investigation_id: str, change: schemas.InvestigationChange, cases: Cases
+) -> schemas.Investigation:
+    """What is left out stays as it is. Only whoever began it, and admins."""
+    return cases.change(investigation_id, change)
+
+
+@investigations.delete("/{investigation_id}", summary="Delete an investigation", status_code=204, responses=_CHANGED)
+def delete_investigation(investigation_id: str, cases: Cases) -> None:
+    """With its queries, kept pictures and hits. Only whoever began it, and admins."""
+    cases.remove(investigation_id)
+
+
+@investigations.post("/{investigation_id}/search", summary="Search with what was confirmed", responses=_CHANGED)
+def search_refined(investigation_id: str, asked: Asked, cases: Cases, site: Site, request: Request) -> SearchAnswer:
+    """The refined query: what was searched for and confirmed so far, away from what was rejected. Neither confirmed nor
+    rejected tracklets are in the answer."""
+    answer = cases.search_refined(investigation_id, asked)
+    measurements_of(request).searches.labels(site.name, "refined").inc()
+    return answer
+
+
+@investigations.post(
+    "/{investigation_id}/queries", summary="Add a search made in the last hour", status_code=201, responses=_CHANGED
+)
+def keep_query(investigation_id: str, query: schemas.QueryToKeep, cases: Cases) -> schemas.KeptQuery:
+    """So that one can search first and begin an investigation when something is found."""
+    return cases.keep_query(investigation_id, query.query_id)
+
+
+@investigations.delete(
+    "/{investigation_id}/queries/{query_id}", summary="Remove a query", status_code=204, responses=_CHANGED
+)
+def delete_query(investigation_id: str, query_id: str, cases: Cases) -> None:
+    """With its pictures; hits that it found stay."""
+    cases.remove_query(investigation_id, query_id)
+
+
+@investigations.get(
+    "/{investigation_id}/queries/{query_id}/images/{number}",
+    summary="A kept query picture",
+    response_class=Response,
+    responses=_SEEN | {200: {"content": {"image/jpeg": {}}}},
+)
+def query_picture(investigation_id: str, query_id: str, number: int, cases: Cases) -> Response:
+    """A JPEG. Query pictures are kept only where that was asked for."""
+    return Response(cases.picture(investigation_id, query_id, number), media_type="image/jpeg")
+
+
+@investigations.put(
+    "/{investigation_id}/hits/{tracklet_id:path}", summary="Confirm or reject a tracklet", responses=_CHANGED
+)
+def put_hit(investigation_id: str, tracklet_id: str, decision: schemas.HitDecision, cases: Cases) -> schemas.Hit:
+    """For the first time or again."""
+    return cases.decide(investigation_id, tracklet_id, decision)
+
+
+@investigations.delete(
+    "/{investigation_id}/hits/{tracklet_id:path}", summary="Take a hit out", status_code=204, responses=_CHANGED
+)
+def delete_hit(investigation_id: str, tracklet_id: str, cases: Cases) -> None:
+    """As if nobody had decided about it."""
+    cases.remove_tracklet(investigation_id, tracklet_id)
+
+
+@investigations.delete(
+    "/{investigation_id}/erased-hits/{hit_id}",
+    summary="Take out what is left of an erased hit",
+    status_code=204,
+    responses=_CHANGED,
+)
+def delete_erased_hit(investigation_id: str, hit_id: int, cases: Cases) -> None:
+    """It has no tracklet to be named by."""
+    cases.remove_erased(investigation_id, hit_id)
+
+
+@investigations.get("/{investigation_id}/timeline", summary="Where and when", responses=_SEEN)
+def timeline(investigation_id: str, cases: Cases) -> schemas.Timeline:
+    """The confirmed hits in the order of time, and the cameras on the map."""
+    return cases.timeline(investigation_id)

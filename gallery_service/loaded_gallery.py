@@ -13,7 +13,7 @@ import numpy as np
 
 from gallery_service.filters import NO_TIME, FilterColumns
 from gallery_service.index import TrackletIndex
-from gallery_service.repository import GalleryRepository, SearchableTracklet
+from gallery_service.repository import GalleryRepository, SearchableTracklet, StoredTracklet
 from gallery_service.segment_cache import SegmentCache, tracklet_vectors
 
 if TYPE_CHECKING:
@@ -41,6 +41,11 @@ class LoadedGallery:
     shards: Sequence[str]
     index: TrackletIndex
     left_out: int
+
+    def row(self, tracklet: StoredTracklet) -> int | None:
+        """The row of a tracklet; None when this gallery has no vector of it, or has one of another by its id."""
+        row = self.columns.row(tracklet.tracklet_id)
+        return row if row is not None and self.shards[row] == tracklet.shard else None
 
 
 def load_gallery(

@@ -177,7 +177,7 @@ class SiteSearch:
         gallery = self.refresh()
         filters = self._filters(caller, gallery, request, [tracklet_id])
         tracklet = self._stored(caller, tracklet_id)
-        row = gallery.columns.row(tracklet_id)
+        row = gallery.row(tracklet)
         if row is None:
             raise NotFound(self._no_tracklet(tracklet_id))
         query = gallery.index.vectors(np.array([row], np.int64))[0]

@@ -202,10 +202,10 @@ class Investigations:
         hits = self._repository.hits(investigation_id)
         queries = [row for row, _ in self._repository.queries(investigation_id)]
         present = self._present([*hits, *queries])
-        decided: dict[str, list[str]] = {"confirmed": [], "rejected": [], "undecided": []}
+        decided: dict[str, list[StoredTracklet]] = {"confirmed": [], "rejected": [], "undecided": []}
         for hit in hits:
             if hit.tracklet_id is not None and _is_present(hit, present):
-                decided[hit.decision].append(hit.tracklet_id)
+                decided[hit.decision].append(present[hit.tracklet_id])
         shown = self._query_vectors(gallery, investigation_id, queries, present)
         shown += self._vectors(gallery, decided["confirmed"])
         rejected = self._vectors(gallery, decided["rejected"])
@@ -214,8 +214,8 @@ class Investigations:
                 "there is nothing to search with: confirm a hit, or add a query made with the model that is live now"
             )
         evidence = Evidence(np.stack(shown), np.array(rejected, np.float32).reshape(-1, len(shown[0])))
-        searched = [row.tracklet_id for row in queries if row.tracklet_id is not None and _is_present(row, present)]
-        known = [*decided["confirmed"], *decided["rejected"], *searched]
+        searched = [present[row.tracklet_id] for row in queries if row.tracklet_id and _is_present(row, present)]
+        known = [tracklet.tracklet_id for tracklet in [*decided["confirmed"], *decided["rejected"], *searched]]
         answer = self._site.search_evidence(self._caller, gallery, evidence, _request_of(case, request), known)
         self._keep(investigation_id, self._recent(answer.query_id), [])
         return answer
@@ -241,7 +241,7 @@ class Investigations:
                 raise NotFound(
                     f"this investigation has no query {decision.query_id[:60]!r}; add that search to it first"
                 )
-            score = self._score(gallery, known[decision.query_id], tracklet_id)
+            score = self._score(gallery, known[decision.query_id], tracklet)
         now = _now()
         row = self._repository.put_hit(
             investigation_id,
@@ -348,8 +348,8 @@ class Investigations:
         named = [row.tracklet_id for row in rows if row.tracklet_id is not None]
         return self._site.visible(self._caller).tracklets(named)
 
-    def _vectors(self, gallery: LoadedGallery, tracklet_ids: Iterable[str]) -> list[NDArray[np.float32]]:
-        rows = [row for name in tracklet_ids if (row := gallery.columns.row(name)) is not None]
+    def _vectors(self, gallery: LoadedGallery, tracklets: Iterable[StoredTracklet]) -> list[NDArray[np.float32]]:
+        rows = [row for tracklet in tracklets if (row := gallery.row(tracklet)) is not None]
         return list(gallery.index.vectors(np.array(rows, np.int64))) if rows else []
 
     def _query_vectors(
@@ -369,7 +369,7 @@ class Investigations:
                 found.append(np.frombuffer(query.vector, np.float32))
             elif query.tracklet_id is not None:
                 if _is_present(query, present):
-                    found += self._vectors(gallery, [query.tracklet_id])
+                    found += self._vectors(gallery, [present[query.tracklet_id]])
             else:
                 found += self._embedded_again(gallery, investigation_id, query)
         return found
@@ -388,8 +388,8 @@ class Investigations:
         with self._site.embedding:
             return [embed_person(gallery.embedder, pictures, "a kept picture", self._site.settings.max_image_pixels)]
 
-    def _score(self, gallery: LoadedGallery, query: QueryRow, tracklet_id: str) -> float | None:
-        vectors = self._vectors(gallery, [tracklet_id])
+    def _score(self, gallery: LoadedGallery, query: QueryRow, tracklet: StoredTracklet) -> float | None:
+        vectors = self._vectors(gallery, [tracklet])
         if query.vector is None or query.model_version != gallery.bundle.version or not vectors:
             return None
         cosine = np.frombuffer(query.vector, np.float32).astype(np.float64) @ vectors[0].astype(np.float64)

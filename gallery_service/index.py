@@ -1,11 +1,23 @@
 """Exact search over tracklet vectors, with the filters inside it.
 
-The FAISS index is a cache in memory, built from the segments. Filtering inside the search (not after it) means that the
-k best *allowed* tracklets are found however few are allowed.
+Filter and refine: every vector has a short code from which FAISS computes an upper bound of its cosine, quickly; the
+rows with the highest bounds are scored from the vectors themselves, until no other row's bound reaches the k best. So
+the answer is that of brute force, at every size and under every filter; a hard query takes longer, it does not lose
+hits. (The lower-bounding lemma of Faloutsos, Ranganathan and Manolopoulos, 1994, for inner products.)
+
+The code is the projection of a vector x on its main directions P (principal components), in 8 bits each, and the length
+of what the projection leaves out. With c the decoded projection, by Cauchy-Schwarz twice,
+
+    q·x  ≤  Pq·c + |q − PᵀPq| · |x − PᵀPx|  +  |Pq| · |Px − c|
+
+The first two terms are one inner product of the query with the code; the last is at most the largest error of any code.
+
+The index is a cache in memory, made from the segments in seconds; nothing of it is stored.
 """
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -15,32 +27,48 @@ from numpy.typing import NDArray
 # are one score.
 SCORE_STEP = 1e-6
 
+# Directions are added until they leave out less than this share of the vectors' energy: with more, codes get long; with
+# fewer, bounds get loose.
+_LEFT_OUT = 0.06
+# Codes of one byte less than a multiple of this, and one for the length left out, suit FAISS' kernels.
+_CODE_STEP = 32
+_SAMPLE = 50_000
+_BLOCK = 16_384
+# How many of the highest bounds are looked at first; as many times more each time these do not suffice.
+_CANDIDATES = 512
+_MORE = 8
+# Up to this share of the rows it is faster to copy the codes of those that pass than to scan all.
+_MANY = 0.25
+# A part of the index for each core, if it is worth it to wake one.
+_ROWS_PER_PART = 50_000
+
 
 class TrackletIndex:
-    """Inner-product search over all vectors, one by one.
+    """Inner-product search over all vectors, exact.
 
     Args:
-        vectors: float16 or float32 (N, D), L2-normalised; row order is the order among equal scores.
+        vectors: float16 or float32 (N, D), of length 1 at most; kept as they are. Row order is the order among equal
+            scores.
     """
 
     def __init__(self, vectors: NDArray[np.floating[Any]]) -> None:
-        faiss = _faiss()
         self.dim = int(vectors.shape[1])
-        self._index = faiss.IndexFlatIP(self.dim)
-        self._index.add(np.ascontiguousarray(vectors, np.float32))
+        self._vectors = vectors
+        self._directions = _principal_directions(vectors)
+        self._codes, self._step, self._error = _encode(vectors, self._directions)
+        self._bounds = _bound_index(self._codes)
 
     def __len__(self) -> int:
-        return int(self._index.ntotal)
+        return len(self._vectors)
 
     def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """The vectors of some rows, float32 (len(rows), D)."""
-        found: NDArray[np.float32] = self._index.reconstruct_batch(np.ascontiguousarray(rows, np.int64))
-        return found
+        return self._vectors[rows].astype(np.float32)
 
     def search(
         self, query: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """The k best allowed rows.
+        """The k best allowed rows, exactly.
 
         Args:
             query: float32 (D,), L2-normalised.
@@ -51,30 +79,131 @@ class TrackletIndex:
             rows int64 and their cosines float64 (steps of `SCORE_STEP`), best first, the lower row first among equals.
             Fewer than k when fewer are allowed.
         """
-        faiss = _faiss()
         total = len(self) if allowed is None else int(np.count_nonzero(allowed))
-        k = min(k, total)
-        if k <= 0:
+        if min(k, total) <= 0:
             return np.empty(0, np.int64), np.empty(0, np.float64)
-        parameters = None
-        if allowed is not None:
-            bits = np.packbits(allowed, bitorder="little")
-            selector = faiss.IDSelectorBitmap(bits)
-            parameters = faiss.SearchParameters(sel=selector)
-        queries = np.ascontiguousarray(query, np.float32)[None]
-        # One more than asked for tells whether the last place is shared.
-        scores, found = self._index.search(queries, min(k + 1, total), params=parameters)
-        rows = found[0][found[0] >= 0].astype(np.int64)
-        if total > k and scores[0, k - 1] - scores[0, k] <= 2 * SCORE_STEP:
-            # Which of several equals FAISS kept is chance: look at all that reach the last place.
-            reach = float(scores[0, k - 1]) - 2 * SCORE_STEP
-            _, _, within = self._index.range_search(queries, reach, params=parameters)
-            rows = within.astype(np.int64)
-        # Scored again in one fixed order of additions, so that equal vectors have equal scores.
-        products = (self.vectors(rows).astype(np.float64) * query.astype(np.float64)).sum(axis=1)
-        cosines = np.clip(np.round(products / SCORE_STEP) * SCORE_STEP, -1.0, 1.0)
-        order = np.lexsort((rows, -cosines))[:k]
-        return rows[order], cosines[order]
+        exact = query.astype(np.float64)
+        coded, slack = self._coded_query(exact)
+        # Where few rows pass, only their codes are scanned; where many do, all, and what does not pass is dropped.
+        passing = np.flatnonzero(allowed) if allowed is not None and total < _MANY * len(self) else None
+        scanned = len(self) if passing is None else total
+        bounds = self._bounds
+        wanted = (_CANDIDATES + 4 * k) * scanned // total
+        while 2 * wanted < scanned:
+            if passing is not None and bounds is self._bounds:
+                bounds = _bound_index(self._codes.take(passing, axis=0))
+            found = bounds.search(coded[None], wanted)
+            reach, rows = found[0][0].astype(np.float64) + slack, found[1][0]
+            next_reach = reach[-1]
+            if passing is not None:
+                rows = passing[rows]
+            elif allowed is not None:
+                reach, rows = reach[allowed[rows]], rows[allowed[rows]]
+            best, scores = self._refine(exact, k, rows, reach)
+            # A row that was not looked at could at most tie with the last: then it matters which row is lower.
+            if len(best) == k and next_reach + SCORE_STEP < scores[-1]:
+                return best, scores
+            wanted *= _MORE
+        rows = np.arange(len(self)) if allowed is None else np.flatnonzero(allowed)
+        return self._refine(exact, k, rows, np.full(len(rows), np.inf))
+
+    def _coded_query(self, query: NDArray[np.float64]) -> tuple[NDArray[np.float32], float]:
+        """The query to multiply codes with, and what to add so that the product is an upper bound of the cosine."""
+        projected = query @ self._directions
+        left_out = np.sqrt(max(0.0, float(query @ query - projected @ projected)))
+        coded = (np.append(projected, left_out) * self._step).astype(np.float32)
+        rounding = self.dim * 2.0**-22 * np.linalg.norm(query)  # of all the float32 arithmetic, generously
+        return coded, float(np.linalg.norm(projected) * self._error + rounding)
+
+    def _refine(
+        self, query: NDArray[np.float64], k: int, rows: NDArray[np.int64], reach: NDArray[np.float64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """The k best of some rows.
+
+        Args:
+            reach: (len(rows),) upper bounds of their cosines, the highest first.
+        """
+        best, scores = np.empty(0, np.int64), np.empty(0, np.float64)
+        size = max(128, 2 * k)  # few at first: their scores rule out most of the others
+        while len(rows):
+            if len(best) == k:
+                end = int(np.searchsorted(-reach, SCORE_STEP - scores[-1], side="right"))
+                rows, reach = rows[:end], reach[:end]
+            some, rows, reach = rows[:size], rows[size:], reach[size:]
+            best, scores = np.append(best, some), np.append(scores, self._cosines(query, some))
+            order = np.lexsort((best, -scores))[:k]
+            best, scores = best[order], scores[order]
+            size = min(2 * size, _BLOCK)
+        return best, scores
+
+    def _cosines(self, query: NDArray[np.float64], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        # In one fixed order of additions, so that equal vectors have equal scores.
+        products = (self._vectors[rows].astype(np.float64) * query).sum(axis=1)
+        cosines: NDArray[np.float64] = np.clip(np.round(products / SCORE_STEP) * SCORE_STEP, -1.0, 1.0)
+        return cosines
+
+
+def _principal_directions(vectors: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """Orthonormal directions that hold most of the vectors' energy, (D, d)."""
+    sample = vectors[:: len(vectors) // _SAMPLE + 1].astype(np.float32)
+    energy, directions = np.linalg.eigh((sample.T @ sample).astype(np.float64))
+    energy, directions = energy[::-1].clip(min=0), directions[:, ::-1]
+    left_out = np.append(np.cumsum(energy[::-1])[::-1][1:], 0.0)  # by the first, the first two, …, all
+    enough = int(np.argmax(left_out <= _LEFT_OUT * energy.sum())) + 1
+    count = min(-(-(enough + 1) // _CODE_STEP) * _CODE_STEP - 1, vectors.shape[1])
+    return np.ascontiguousarray(directions[:, :count], np.float32)
+
+
+def _encode(
+    vectors: NDArray[np.floating[Any]], directions: NDArray[np.float32]
+) -> tuple[NDArray[np.uint8], NDArray[np.float64], float]:
+    """Codes, what one step of each of their numbers is worth, and the largest error of a projection.
+
+    Returns:
+        uint8 (N, d + 1), numbers from -127 to 127, stored with 128 added; float64 (d + 1,); float.
+    """
+    count = directions.shape[1]
+    largest = np.zeros(count + 1, np.float32)
+    for start in range(0, len(vectors), _BLOCK):
+        np.maximum(largest, np.abs(_project(vectors[start : start + _BLOCK], directions)).max(axis=0), out=largest)
+    step = np.where(largest > 0, largest / 127, 1).astype(np.float32)
+    codes = np.empty((len(vectors), count + 1), np.uint8)
+    error = 0.0
+    for start in range(0, len(vectors), _BLOCK):
+        numbers = _project(vectors[start : start + _BLOCK], directions)
+        whole = numbers / step
+        np.rint(whole[:, :count], out=whole[:, :count])
+        np.ceil(whole[:, count], out=whole[:, count])  # a bound is never rounded down
+        np.clip(whole, -127, 127, out=whole)
+        codes[start : start + _BLOCK] = whole + 128
+        missed = numbers[:, :count] - whole[:, :count] * step[:count]
+        error = max(error, float(np.sqrt(np.einsum("ij,ij->i", missed, missed).max())))
+    return codes, step.astype(np.float64), error
+
+
+def _project(vectors: NDArray[np.floating[Any]], directions: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Projections of vectors and the length of what these leave out, never less than it is, (n, d + 1)."""
+    exact = vectors.astype(np.float32)
+    projected = exact @ directions
+    squares = np.einsum("ij,ij->i", exact, exact) - np.einsum("ij,ij->i", projected, projected)
+    # float32 squares that cancel are wrong by 1e-6.
+    return np.column_stack([projected, np.sqrt(squares.clip(min=0) + 1e-5)])
+
+
+def _bound_index(codes: NDArray[np.uint8]) -> Any:
+    """FAISS over codes, a part for each core, since it searches one query on one."""
+    faiss = _faiss()
+    length = codes.shape[1]
+    parts = max(1, min(len(os.sched_getaffinity(0)), len(codes) // _ROWS_PER_PART))
+    index = faiss.IndexShards(length, parts > 1, True)
+    for part in np.array_split(codes, parts):
+        kind = faiss.ScalarQuantizer.QT_8bit_uniform
+        flat = faiss.IndexScalarQuantizer(length, kind, faiss.METRIC_INNER_PRODUCT)
+        # From this range it takes that byte b stands for b + ½ above its lower end, so for b - 128.
+        flat.train(np.repeat(np.array([[-128.5], [126.5]], np.float32), length, axis=1))
+        flat.add_sa_codes(part)
+        index.add_shard(flat)
+    return index
 
 
 def _faiss() -> Any:

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gallery_service import index
+from gallery_service.filters import NO_TIME, FilterColumns, SearchFilters
 from gallery_service.index import SCORE_STEP, TrackletIndex
 
 
@@ -82,3 +84,118 @@ def test_an_empty_gallery_finds_nothing() -> None:
 def test_gives_back_the_vectors_it_holds() -> None:
     vectors = np.random.default_rng(1).normal(size=(10, 4)).astype(np.float32)
     np.testing.assert_array_equal(TrackletIndex(vectors).vectors(np.array([3, 3, 0])), vectors[[3, 3, 0]])
+
+
+def people(count: int, dim: int, seed: int) -> np.ndarray:
+    """Tracklet vectors, about six a person, whose energy lies in few directions as that of real features does."""
+    generator = np.random.default_rng(seed)
+    centres = generator.normal(size=(count // 6, dim))
+    vectors = 0.5 + centres[generator.integers(0, len(centres), count)] + 0.5 * generator.normal(size=(count, dim))
+    vectors *= np.exp(-np.arange(dim) / 16)
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+
+
+def brute_force(vectors: np.ndarray, query: np.ndarray, k: int, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    rows = np.flatnonzero(allowed)
+    scores = np.round(vectors[rows].astype(np.float64) @ query.astype(np.float64), 6)
+    order = np.lexsort((rows, -scores))[:k]
+    return rows[order], scores[order]
+
+
+@pytest.fixture(scope="module")
+def gallery() -> tuple[np.ndarray, FilterColumns]:
+    count = 20_000
+    generator = np.random.default_rng(2)
+    first = generator.integers(0, 10**9, count)
+    known = generator.random(count) < 0.9
+    columns = FilterColumns(
+        [f"t{row:05d}" for row in range(count)],
+        [f"cam{number}" for number in range(10)],
+        np.sort(generator.integers(0, 10, count)).astype(np.int32),
+        np.where(known, first, NO_TIME),
+        np.where(known, first + 10**5, NO_TIME),
+        np.where(generator.random(count) < 0.9, generator.random(count), np.nan).astype(np.float32),
+    )
+    return people(count, 64, 1), columns
+
+
+def some_filters(generator: np.random.Generator) -> SearchFilters:
+    cameras = frozenset(f"cam{number}" for number in np.flatnonzero(generator.random(10) < generator.random()))
+    # From everything down to a moment that a few tracklets touch, or none.
+    length = int(10 ** generator.uniform(0, 9.3))
+    since = int(generator.integers(-(10**6), 10**9))
+    return SearchFilters(
+        cameras=cameras if generator.random() < 0.5 else frozenset(),
+        exclude_cameras=cameras if generator.random() < 0.3 else frozenset(),
+        since=since if generator.random() < 0.7 else None,
+        until=since + length if generator.random() < 0.7 else None,
+        min_quality=float(generator.random()) if generator.random() < 0.2 else None,
+        exclude_tracklets=frozenset(f"t{row:05d}" for row in generator.integers(0, 20_000, generator.integers(0, 3))),
+    )
+
+
+def test_filtered_search_is_brute_force_over_what_passes(gallery: tuple[np.ndarray, FilterColumns]) -> None:
+    vectors, columns = gallery
+    searched = TrackletIndex(vectors)
+    generator = np.random.default_rng(3)
+    passed = []
+    for _ in range(1000):
+        filters, k = some_filters(generator), int(generator.integers(1, 60))
+        query = vectors[generator.integers(0, len(vectors))] + 0.02 * generator.normal(size=64)
+        query = (query / np.linalg.norm(query)).astype(np.float32)
+        allowed = columns.allowed(filters, None)
+        everything = np.ones(len(vectors), bool) if allowed is None else allowed
+        rows, scores = searched.search(query, k, allowed)
+        expected, expected_scores = brute_force(vectors, query, k, everything)
+        assert rows.tolist() == expected.tolist(), filters
+        np.testing.assert_allclose(scores, expected_scores, atol=1e-9)
+        passed.append(int(everything.sum()))
+    kinds = np.array(passed)
+    # Every way of answering was taken: nothing, one, few, enough to scan their codes, and nearly all.
+    assert all((kinds == count).any() for count in (0, 1))
+    assert (kinds > 15_000).sum() > 50
+    assert ((kinds > 5_000) & (kinds < 10_000)).sum() > 50
+    assert ((kinds > 1) & (kinds < 100)).sum() > 50
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("share", [None, 0.3, 0.9])
+def test_thousands_of_equals_come_in_row_order(
+    monkeypatch: pytest.MonkeyPatch, parts: int, share: float | None
+) -> None:
+    """More equals than are looked at first, spread over all parts of the index."""
+    monkeypatch.setattr(index, "_ROWS_PER_PART", 12_000 // parts)
+    monkeypatch.setattr(index.os, "sched_getaffinity", lambda _: set(range(parts)))
+    vectors = people(12_000, 32, 4)
+    generator = np.random.default_rng(5)
+    vectors[generator.permutation(12_000)[:5000]] = vectors[7]
+    allowed = np.ones(12_000, bool) if share is None else generator.random(12_000) < share
+    query = vectors[7].astype(np.float32)
+    rows, scores = TrackletIndex(vectors).search(query, 50, None if share is None else allowed)
+    expected, expected_scores = brute_force(vectors, query, 50, allowed)
+    assert rows.tolist() == expected.tolist()
+    np.testing.assert_allclose(scores, expected_scores, atol=1e-9)
+
+
+@pytest.mark.parametrize("left_out", [0.0, 0.06, 0.5, 0.9])
+@pytest.mark.parametrize("k", [1, 20, 200])
+@pytest.mark.parametrize("kind", ["noise", "nearly equal"])
+def test_however_loose_the_bounds_the_answer_holds(
+    monkeypatch: pytest.MonkeyPatch, left_out: float, k: int, kind: str
+) -> None:
+    """Codes that leave much out, vectors without main directions, and such as differ by less than a code can tell."""
+    monkeypatch.setattr(index, "_LEFT_OUT", left_out)
+    monkeypatch.setattr(index, "_CANDIDATES", 0)
+    generator = np.random.default_rng(6)
+    vectors = generator.normal(size=(6000, 64))
+    if kind == "nearly equal":
+        vectors = vectors[generator.integers(0, 5, 6000)] + 0.003 * vectors
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    searched = TrackletIndex(vectors)
+    for number in range(20):
+        query = vectors[number] + 0.1 * generator.normal(size=64).astype(np.float32)
+        query = (query / np.linalg.norm(query)).astype(np.float32)
+        expected = brute_force(vectors, query, k, np.ones(6000, bool))
+        rows, scores = searched.search(query, k)
+        np.testing.assert_allclose(scores, expected[1], atol=1.5 * SCORE_STEP)
+        assert rows.tolist() == expected[0].tolist()

@@ -23,6 +23,7 @@ from gallery_service.compaction import MANY, Compaction, compact, remove_unnamed
 from gallery_service.database import open_database
 from gallery_service.embedding import KnownVectors, embed_shard
 from gallery_service.errors import GalleryError, SegmentError
+from gallery_service.investigations.erased import scrub_erased
 from gallery_service.model_versions import model_versions
 from gallery_service.repository import GalleryRepository
 from gallery_service.segments import SUFFIX, day_of, read_segment, segment_path
@@ -128,6 +129,7 @@ def build_gallery(site: SiteConfig, *, threads: int | None = None, quiet: bool =
             with _progress("embedding", quiet) as (set_total, advance):
                 run.embed_all(set_total, advance)
             taken_over = run.take_over()
+            scrub_erased(workspace, repository.engine, time.time_ns() // 1000)
             remove_unnamed(workspace.gallery, repository)
             repository.checkpoint()
             report = run.report
@@ -157,6 +159,7 @@ def compact_gallery(site: SiteConfig) -> Compaction:
         repository = GalleryRepository(open_database(database_path(workspace)))
         try:
             _forget_shards(workspace, repository)
+            scrub_erased(workspace, repository.engine, time.time_ns() // 1000)
             done = compact(workspace.gallery, repository)
             remove_unnamed(workspace.gallery, repository)
             repository.checkpoint()

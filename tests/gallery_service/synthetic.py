@@ -124,8 +124,9 @@ def add_shard(
     settings: str = "a",
     generation: int = 1,
     crops: int = 4,
+    first: int = 1,
 ) -> Path:
-    """Publish a shard of these walks; its folder."""
+    """Publish a shard of these walks, whose tracklets are numbered from `first`; its folder."""
     camera_id, video_id = f"cam{camera}", sha256[:12]
     folder = workspace.shards / camera_id
     folder.mkdir(parents=True, exist_ok=True)
@@ -133,7 +134,7 @@ def add_shard(
     temporary = folder / f".tmp-{shard_id}"
     source = RecordingStart(start, "container") if start else RecordingStart(None, "unknown")
     writer = ShardWriter(temporary, camera_id, video_id, source)
-    for number, walk in enumerate(walks, 1):
+    for number, walk in enumerate(walks, first):
         writer.add(make_tracklet(number, camera, walk, crops))
     writer.finish({"camera_id": camera_id, "video_id": video_id, "video_sha256": sha256, "generation": generation})
     publish_folder(temporary, folder / shard_id)

@@ -1,0 +1,149 @@
+"""What is left of a hit when what it shows is erased, and what is not touched."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from gallery_service.build import build_gallery, compact_gallery
+from gallery_service.caller import LOCAL, Caller, Role
+from gallery_service.investigations.schemas import HitDecision, Investigation, NewInvestigation
+from gallery_service.investigations.service import Investigations
+from gallery_service.search import SearchRequest, SiteSearch
+from gallery_service.settings import ServiceSettings
+from ingest.erasures import Erasure, add_erasures
+from ingest.shards import list_shards
+from ingest.site import SiteConfig
+from ingest.workspace import Workspace
+
+from .. import synthetic
+
+CASE = "c" * 32
+
+
+@pytest.fixture
+def search(indexed_site: SiteConfig, monkeypatch: pytest.MonkeyPatch) -> Iterator[SiteSearch]:
+    monkeypatch.setattr("gallery_service.search._PAUSE_AFTER_LOADING", 0.0)
+    opened = SiteSearch(indexed_site, ServiceSettings(threads=1))
+    yield opened
+    opened.close()
+
+
+def tracklets(site: SiteConfig, camera: str) -> list[str]:
+    """Of the recording whose time is known, in order."""
+    shards = [shard.tracklets() for shard in list_shards(Workspace(site), camera)]
+    return [row["tracklet_id"] for shard in shards for row in shard.to_pylist() if row["first_seen"] is not None]
+
+
+def begin(search: SiteSearch, **decisions: str) -> None:
+    """An investigation with hits, given by decision, and a query from the first of each."""
+    cases = Investigations(search, LOCAL)
+    cases.begin(NewInvestigation(title="t", purpose="p", investigation_id=CASE))
+    for decision, names in decisions.items():
+        for name in names.split():
+            cases.decide(CASE, name, HitDecision.model_validate({"decision": decision, "note": f"saw {name}"}))
+        cases.search_tracklet(CASE, names.split()[0], SearchRequest())
+
+
+def get(search: SiteSearch, caller: Caller = LOCAL) -> Investigation:
+    return Investigations(search, caller).get(CASE)
+
+
+def erase_first(search: SiteSearch, walks: int, seconds: float, generation: int = 2) -> None:
+    """Erase the first so many walks of camera 1, which begin within the first seconds of its recording."""
+    workspace = Workspace(search.site)
+    (shard,) = list_shards(workspace, "cam1")
+    add_erasures(workspace.erasures, [Erasure(shard.video_sha256, 0.0, seconds, None)])
+    kept = synthetic.walks_of(1)[walks:]
+    start = synthetic.START + timedelta(minutes=10)
+    new = {"settings": f"erased-{walks}", "generation": generation, "first": walks + 1}
+    synthetic.add_shard(workspace, 1, kept, sha256=shard.video_sha256, start=start, **new)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("bring_up_to_date", ["index", "compact"])
+def test_an_erased_hit_keeps_its_decision_and_nothing_of_whom_it_showed(
+    search: SiteSearch, bring_up_to_date: str
+) -> None:
+    first, second, *_ = tracklets(search.site, "cam1")
+    other = tracklets(search.site, "cam2")[0]
+    begin(search, confirmed=f"{first} {second}", rejected=other)
+    before = {hit.tracklet_id: hit for hit in get(search).hits}
+    erase_first(search, 1, 1.0)  # the first begins at 0.5 s, the second at 2.5 s
+    if bring_up_to_date == "compact":
+        compact_gallery(search.site)
+    build_gallery(search.site, threads=1, quiet=True)
+    found = get(search)
+    assert [(hit.state, hit.decision) for hit in found.hits] == [
+        ("present", "rejected"), ("present", "confirmed"), ("erased", "confirmed"),
+    ]  # fmt: skip
+    gone, was = found.hits[2], before[first]
+    assert (gone.hit_id, gone.decided_by, gone.decided_at, gone.model_version) == (
+        was.hit_id, was.decided_by, was.decided_at, was.model_version,
+    )  # fmt: skip
+    nothing = ("tracklet_id", "camera_id", "first_seen", "last_seen", "score", "query_id", "crop_url", "clip_url")
+    assert [getattr(gone, name) for name in nothing] == [None] * len(nothing)
+    assert gone.note == ""
+    assert {hit.tracklet_id: hit for hit in found.hits if hit.tracklet_id} == {
+        name: hit for name, hit in before.items() if name != first
+    }
+    assert [query.tracklet_id for query in found.query_list] == [other]
+    assert [one.tracklet_id for one in Investigations(search, LOCAL).timeline(CASE).sightings] == [second]
+    with sqlite3.connect(search.site.folder / "gallery" / "gallery.sqlite") as database:
+        for table in ("investigation_hits", "investigation_queries"):
+            for row in database.execute(f"SELECT * FROM {table}"):
+                assert first not in map(str, row)
+
+
+def test_somebody_with_rights_to_some_cameras_does_not_see_what_is_left(search: SiteSearch) -> None:
+    first = tracklets(search.site, "cam1")[0]
+    begin(search, confirmed=first)
+    erase_first(search, 1, 1.0)
+    build_gallery(search.site, threads=1, quiet=True)
+    some = Caller("local", Role.INVESTIGATOR, {"toy": frozenset({"cam1", "cam2"})})
+    assert get(search, some).hits == []
+    (hit,) = get(search).hits
+    Investigations(search, LOCAL).remove_erased(CASE, hit.hit_id)
+    assert get(search).hits == []
+
+
+def test_a_hit_is_not_erased_while_its_shard_is_not_embedded_yet(search: SiteSearch) -> None:
+    """The rows of what survives are away for a while, when their shard was written anew."""
+    first, second, *_ = tracklets(search.site, "cam1")
+    begin(search, confirmed=f"{first} {second}")
+    # Of another person, but at a time when the second was there, too.
+    erase_first(search, 1, 3.0)
+    compact_gallery(search.site)
+    assert sorted((hit.state, hit.tracklet_id) for hit in get(search).hits) == [("erased", None), ("missing", second)]
+    build_gallery(search.site, threads=1, quiet=True)
+    assert sorted((hit.state, hit.tracklet_id) for hit in get(search).hits) == [("erased", None), ("present", second)]
+    erase_first(search, 2, 3.0, generation=3)
+    compact_gallery(search.site)
+    assert [hit.state for hit in get(search).hits] == ["erased", "erased"]
+
+
+def test_a_recording_ingested_anew_erases_nothing_and_its_ids_mean_others(search: SiteSearch) -> None:
+    """The same ids are given again, to other stretches of the recording."""
+    workspace = Workspace(search.site)
+    first, second, *_ = tracklets(search.site, "cam1")
+    begin(search, confirmed=f"{first} {second}")
+    (shard,) = list_shards(workspace, "cam1")
+    walks = synthetic.walks_of(1)
+    changed = [synthetic.Walk(4, 0.1, 1.3), *walks[1:]]
+    start = synthetic.START + timedelta(minutes=10)
+    synthetic.add_shard(workspace, 1, changed, sha256=shard.video_sha256, start=start, settings="b", generation=2)
+    assert tracklets(search.site, "cam1")[0] == first
+    build_gallery(search.site, threads=1, quiet=True)
+    found = {hit.tracklet_id: hit for hit in get(search).hits}
+    assert (found[first].state, found[first].crop_url, found[second].state) == ("missing", None, "present")
+    assert found[first].first_seen is not None
+    line = Investigations(search, LOCAL).timeline(CASE)
+    assert [(one.tracklet_id, one.crop_url is None) for one in line.sightings] == [(first, True), (second, False)]
+    # The new one by that id can be decided about beside the old one.
+    Investigations(search, LOCAL).decide(CASE, first, HitDecision(decision="rejected"))
+    assert sorted((hit.state, hit.decision) for hit in get(search).hits if hit.tracklet_id == first) == [
+        ("missing", "confirmed"),
+        ("present", "rejected"),
+    ]

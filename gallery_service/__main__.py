@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from gallery_service.audit.commands import app as audit
+from gallery_service.command_errors import readable_errors
 from gallery_service.errors import GalleryError
 
 app = typer.Typer(
@@ -21,21 +21,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.add_typer(audit, name="audit")
+
 SiteArgument = Annotated[
     str, typer.Argument(metavar="SITE", help="Name of a site, or a folder that holds a site.yaml.")
 ]
-
-
-@contextmanager
-def _readable_errors() -> Iterator[None]:
-    try:
-        yield
-    except ValueError as error:  # every error a user can meet derives from it
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        print("stopped; run it again to go on", file=sys.stderr)
-        raise typer.Exit(130) from None
 
 
 @app.command()
@@ -49,7 +39,7 @@ def index(
     A model promoted since takes over once it has embedded everything and was checked. Exit status 3: done, but some
     shards could not be read, or the new model has not taken over; the reasons are named.
     """
-    with _readable_errors():
+    with readable_errors():
         from gallery_service.build import build_gallery
         from ingest.site import load_site
 
@@ -84,7 +74,7 @@ def index(
 @app.command("compact")
 def compact_(site: SiteArgument) -> None:
     """Merge small vector files, and remove the vectors of what was erased from the disk. `index` does it by itself."""
-    with _readable_errors():
+    with readable_errors():
         from gallery_service.build import compact_gallery
         from ingest.site import load_site
 
@@ -110,8 +100,8 @@ def search(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
 ) -> None:
     """Search a site once and print the answer as JSON."""
-    with _readable_errors():
-        from gallery_service.caller import LOCAL
+    with readable_errors():
+        from gallery_service.caller import at_the_command_line
         from gallery_service.search import SearchRequest, SiteSearch
         from gallery_service.settings import ServiceSettings
         from ingest.site import load_site
@@ -123,7 +113,7 @@ def search(
         request = SearchRequest(top_k, camera or (), exclude_camera or (), since, until, rerank, purpose)
         found = SiteSearch(load_site(site), settings, ref=site)
         try:
-            print(found.search_image(LOCAL, content, request, what=str(image)).model_dump_json())
+            print(found.search_image(at_the_command_line(), content, request, what=str(image)).model_dump_json())
         finally:
             found.close()
 
@@ -136,7 +126,7 @@ def serve(
 ) -> None:
     """Serve the API and the search page of one or more sites."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    with _readable_errors():
+    with readable_errors():
         from gallery_service.app import create_app
         from gallery_service.search import SiteSearch
         from gallery_service.serving import address_of, loopback_socket, run

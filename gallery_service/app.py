@@ -13,6 +13,9 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
+from gallery_service.access.gate import Gate
+from gallery_service.access.rules import refuse_routes_without_a_rule
+from gallery_service.audit.routes import audit
 from gallery_service.endpoints import api, router
 from gallery_service.errors import GalleryError
 from gallery_service.internal_errors import InternalErrors
@@ -57,6 +60,7 @@ def create_app(sites: Iterable[SiteSearch], settings: ServiceSettings) -> FastAP
             Middleware(RequestMeasurement, measurements=measurements),
             Middleware(TrustedHosts, names=[*LOOPBACK_NAMES, *settings.allowed_hosts]),
             Middleware(SameOrigin),
+            Middleware(Gate),
             Middleware(BodyLimit, max_bytes=settings.max_upload_bytes, timeout_s=settings.body_timeout_s),
         ],
         exception_handlers={
@@ -70,9 +74,11 @@ def create_app(sites: Iterable[SiteSearch], settings: ServiceSettings) -> FastAP
     app.state.measurements = measurements
     app.include_router(api)
     app.include_router(investigations)
+    app.include_router(audit)
     app.include_router(router)
     app.include_router(pages)
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
+    refuse_routes_without_a_rule(app)
     return app
 
 

@@ -9,6 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from gallery_service.access.rules import Admin, Investigator, Viewer
 from gallery_service.byte_range import RangeNotSatisfiable, parse_range
 from gallery_service.caller import Caller, caller_of
 from gallery_service.errors import BadQuery, GalleryError, NotFound
@@ -51,10 +52,7 @@ def measurements_of(request: Request) -> Measurements:
     return measurements
 
 
-Asker = Annotated[Caller, Depends(caller_of)]
-
-
-def seen_sites(request: Request, caller: Asker) -> dict[str, SiteSearch]:
+def seen_sites(request: Request, caller: Annotated[Caller, Depends(caller_of)]) -> dict[str, SiteSearch]:
     """The served sites of which the caller may see any camera, by name."""
     return {name: site for name, site in sorted(sites_of(request).items()) if caller.sees_site(name)}
 
@@ -127,13 +125,13 @@ Boxes = Annotated[
 
 
 @api.get("/sites", summary="The served sites")
-def list_sites(seen: SeenSites, caller: Asker) -> SiteList:
+def list_sites(seen: SeenSites, caller: Viewer) -> SiteList:
     """All sites this service was started with, as far as you may see them."""
     return SiteList(sites=[site.summary(caller) for site in seen.values()])
 
 
 @api.get("/sites/{site}", summary="What can be searched at a site", responses=_SITE_ERRORS)
-def site_info(site: Site, caller: Asker) -> SiteInfo:
+def site_info(site: Site, caller: Viewer) -> SiteInfo:
     """Cameras, counts, time range and model version."""
     return site.info(caller)
 
@@ -143,7 +141,7 @@ async def search_by_image(
     site: Site,
     asked: Asked,
     boxes: Boxes,
-    caller: Asker,
+    caller: Investigator,
     request: Request,
     keep_image: Annotated[
         bool, Query(description="With `investigation`: keep the images in it, as far as they were looked at.")
@@ -172,7 +170,7 @@ async def search_by_image(
     | error_answers(s409="The site has no detector for single pictures", s503="Too many frames are waiting"),
     openapi_extra=OPENAPI_BODY,
 )
-async def detect_people(site: Site, request: Request) -> PersonBoxes:
+async def detect_people(site: Site, caller: Investigator, request: Request) -> PersonBoxes:
     """Boxes to choose one from for a search, as the site's own detector sees them."""
     (frame,) = await uploaded_images(request, most=1)
     return await run_in_threadpool(site.propose_boxes, frame)
@@ -185,14 +183,16 @@ async def detect_people(site: Site, request: Request) -> PersonBoxes:
     responses=error_answers(s404="No such site, or it has no map")
     | {200: {"content": {"image/png": {}, "image/jpeg": {}}}},
 )
-def map_picture(site: Site) -> Response:
+def map_picture(site: Site, caller: Viewer) -> Response:
     """What the cameras' positions are fractions of."""
     picture = site.map_picture()
     return Response(picture.content, media_type=picture.media_type)
 
 
 @api.post("/sites/{site}/tracklets/{tracklet_id:path}/search", summary="Search by a tracklet", responses=_SEARCH_ERRORS)
-def search_by_tracklet(site: Site, tracklet_id: str, asked: Asked, caller: Asker, request: Request) -> SearchAnswer:
+def search_by_tracklet(
+    site: Site, tracklet_id: str, asked: Asked, caller: Investigator, request: Request
+) -> SearchAnswer:
     """The tracklets that look most like this one, which itself is left out."""
     if asked.investigation is None:
         answer = site.search_tracklet(caller, tracklet_id, asked)
@@ -208,9 +208,14 @@ def search_by_tracklet(site: Site, tracklet_id: str, asked: Asked, caller: Asker
     response_class=Response,
     responses=error_answers(s404="No such site, tracklet or crop") | {200: {"content": {"image/jpeg": {}}}},
 )
-def crop(site: Site, tracklet_id: str, caller: Asker) -> Response:
+def crop(
+    site: Site,
+    tracklet_id: str,
+    caller: Viewer,
+    opened: Annotated[bool, Query(description="It is opened to be looked at, which is recorded.")] = False,
+) -> Response:
     """A JPEG."""
-    return Response(site.crop(caller, tracklet_id), media_type="image/jpeg")
+    return Response(site.crop(caller, tracklet_id, opened), media_type="image/jpeg")
 
 
 @api.get(
@@ -220,7 +225,7 @@ def crop(site: Site, tracklet_id: str, caller: Asker) -> Response:
     responses=error_answers(s404="Clips are off, or there is no such tracklet or recording", s416="Behind the end")
     | {200: {"content": {"video/mp4": {}}}, 206: {"content": {"video/mp4": {}}}},
 )
-def clip(site: Site, tracklet_id: str, caller: Asker, range: Annotated[str | None, Header()] = None) -> Response:
+def clip(site: Site, tracklet_id: str, caller: Viewer, range: Annotated[str | None, Header()] = None) -> Response:
     """An MP4, H.264, with the camera's mask applied; spans of it through the Range header."""
     content = site.clip(caller, tracklet_id)
     headers = {"Accept-Ranges": "bytes"}
@@ -257,7 +262,7 @@ def readyz(request: Request, response: Response) -> Health:
 
 
 @router.get("/metrics", summary="For Prometheus", response_class=PlainTextResponse)
-def metrics(request: Request) -> Response:
+def metrics(caller: Admin, request: Request) -> Response:
     """The text format of Prometheus."""
     measurements = measurements_of(request)
     for name, site in sites_of(request).items():

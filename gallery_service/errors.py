@@ -51,6 +51,18 @@ class Busy(GalleryError):  # noqa: N818 what the service is
     status = 503
 
 
+class NotSignedIn(GalleryError):  # noqa: N818 what the client has not done
+    """Nobody knows who asks."""
+
+    status = 401
+
+
+class TooManyAttempts(GalleryError):  # noqa: N818 what the client made
+    """Signing in failed too often."""
+
+    status = 429
+
+
 class WrongMediaType(GalleryError):  # noqa: N818 the name HTTP has for it
     """A body that is not the kind this address takes."""
 

@@ -9,7 +9,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 from fastapi.templating import Jinja2Templates
 
-from gallery_service.endpoints import Asker, SeenSites, Site
+from gallery_service.access.rules import Investigator, Viewer
+from gallery_service.endpoints import SeenSites, Site
 from gallery_service.errors import GalleryError
 from gallery_service.search import DEFAULT_TOP_K, MAX_TOP_K
 
@@ -19,14 +20,14 @@ pages = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
 
 @pages.get("/")
-def sites_page(request: Request, seen: SeenSites, caller: Asker) -> Response:
+def sites_page(request: Request, seen: SeenSites, caller: Viewer) -> Response:
     """The sites that can be searched."""
     summaries = [site.summary(caller) for site in seen.values()]
     return templates.TemplateResponse(request, "sites.html", {"sites": summaries})
 
 
 @pages.get("/sites/{site}")
-def site_page(request: Request, site: Site, caller: Asker) -> Response:
+def site_page(request: Request, site: Site, caller: Investigator) -> Response:
     """Search one site."""
     try:
         info = site.info(caller)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,12 +11,14 @@ from sqlalchemy import ColumnElement, Engine, delete, func, insert, select, true
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from gallery_service.audit.trail import AuditTrail
+from gallery_service.caller import Caller
 from gallery_service.segments import day_of
 from gallery_service.tables import (
+    AuditRow,
     EmbeddedShardRow,
     GalleryStateRow,
     ModelGalleryRow,
-    SearchRow,
     SegmentRow,
     ShardRow,
     TombstoneRow,
@@ -100,6 +102,7 @@ class GalleryRepository:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.audit = AuditTrail(engine, AuditRow)
 
     @property
     def engine(self) -> Engine:
@@ -306,17 +309,10 @@ class GalleryRepository:
         """What someone sees of the gallery who may see these cameras (`Caller.cameras`); None: all."""
         return VisibleGallery(self._engine, cameras)
 
-    def add_search(self, **columns: Any) -> None:
-        """Append to the record of searches: the columns of `SearchRow` but for `id`."""
+    def record(self, caller: Caller, action: str, details: Mapping[str, Any], purpose: str | None = None) -> None:
+        """Write an entry of the audit log that is about no change of the gallery; see `AuditTrail.append`."""
         with self._writing() as session:
-            session.execute(insert(SearchRow).values(**columns))
-
-    def searches(self) -> list[SearchRow]:
-        """The record of searches, oldest first."""
-        with Session(self._engine, expire_on_commit=False) as session:
-            rows = list(session.scalars(select(SearchRow).order_by(SearchRow.id)))
-            session.expunge_all()
-            return rows
+            self.audit.append(session, caller, action, details, purpose)
 
     def _drop_shards(self, session: Session, shards: Sequence[str]) -> None:
         for shard in shards:

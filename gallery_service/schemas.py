@@ -71,6 +71,7 @@ class SiteInfo(BaseModel):
     first_seen: str | None
     last_seen: str | None
     clips: bool
+    purpose_required: bool = Field(description="Whether a search has to say why it is made.")
     map_url: str | None = Field(description="A picture of the place; null when the site has none.")
     proposes_boxes: bool = Field(description="Whether the site's detector can look at a single picture.")
     notice: str | None

@@ -11,9 +11,9 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from gallery_service.audit.looks import Looks
+from gallery_service.audit.trail import AuditTrail
 from gallery_service.build import database_path
 from gallery_service.caller import Caller
 from gallery_service.clips import ClipCache, ClipRequest, centred_span, cut_clip
@@ -60,6 +62,9 @@ _RECORDINGS_KEPT = 10_000
 _AFTER_FAILURE_S = 5.0
 # Times what loading took, where that was long: while an index run adds shard after shard, it must not take up all time.
 _PAUSE_AFTER_LOADING = 5.0
+
+# Kinds of looks at a tracklet: in a list, by itself, moving.
+_THUMBNAIL, _OPENED, _CLIP = "thumbnail", "opened", "clip"
 
 _log = logging.getLogger("gallery_service")
 
@@ -109,6 +114,7 @@ class SiteSearch:
         self._map = SiteMapPicture()
         self._recordings: dict[tuple[str, str], tuple[float, RecordingPath | None]] = {}
         self._segments = SegmentCache(self._workspace.gallery)
+        self._looks = Looks()
         self._repository: GalleryRepository | None = None
         self._loaded: LoadedGallery | None = None
         self._look_again = 0.0
@@ -129,6 +135,19 @@ class SiteSearch:
     def site(self) -> SiteConfig:
         """The site as site.yaml has it now."""
         return self._site
+
+    @property
+    def audit(self) -> AuditTrail:
+        """Who did what at this site.
+
+        Raises:
+            NotIndexed: there is no gallery yet.
+        """
+        return self._open().audit
+
+    def record(self, caller: Caller, action: str, details: Mapping[str, Any], purpose: str | None = None) -> None:
+        """Write an entry of the audit log; see `GalleryRepository.record`."""
+        self._open().record(caller, action, details, purpose)
 
     def close(self) -> None:
         """Close the database."""
@@ -213,6 +232,8 @@ class SiteSearch:
             raise BadQuery(f"top_k is {request.top_k}; ask for 1 to {MAX_TOP_K}")
         if request.purpose is not None and len(request.purpose) > MAX_PURPOSE:
             raise BadQuery(f"purpose is longer than {MAX_PURPOSE} characters; shorten it")
+        if self._site.audit.purpose == "required" and not (request.purpose or "").strip():
+            raise BadQuery("purpose: this site wants to know why somebody searches; say it, such as with a case number")
         known = dict.fromkeys([*(camera.id for camera in self._site.cameras), *gallery.columns.camera_ids])
         seen = [camera_id for camera_id in known if caller.sees(self.name, camera_id)]
         return make_filters(
@@ -275,19 +296,22 @@ class SiteSearch:
             ],
             notice=self._notice(gallery),
         )
+        shown = [match.tracklet_id for match in answer.matches]
         # Before anything is shown: a search that cannot be recorded does not happen.
-        self._open().add_search(
-            query_id=query_id,
-            searched_at=asked_at,
-            who=caller.name,
-            site=self.name,
-            purpose=request.purpose,
-            model_version=gallery.bundle.version,
-            query_image_sha256=" ".join(picture.fingerprint for picture in pictures) or None,
-            query_tracklet_id=None if tracklet is None else tracklet.tracklet_id,
-            filters=asked,
-            result=json.dumps([match.tracklet_id for match in answer.matches]),
+        self._open().record(
+            caller,
+            "search",
+            {
+                "query_id": query_id,
+                "model_version": gallery.bundle.version,
+                "query_image_sha256": [picture.fingerprint for picture in pictures],
+                "query_tracklet_id": None if tracklet is None else tracklet.tracklet_id,
+                "filters": json.loads(asked),
+                "shown": shown,
+            },
+            request.purpose,
         )
+        self._looks.add(caller, _THUMBNAIL, shown)
         self.recent_queries.keep(
             AskedQuery(
                 query_id=query_id,
@@ -336,8 +360,15 @@ class SiteSearch:
 
     # What is shown of a match.
 
-    def crop(self, caller: Caller, tracklet_id: str) -> bytes:
+    def crop(self, caller: Caller, tracklet_id: str, opened: bool = False) -> bytes:
         """The best crop of a tracklet, as the JPEG that was stored.
+
+        That somebody saw it is recorded, unless a search of theirs that was recorded has just shown it.
+
+        Args:
+            caller: who asks.
+            tracklet_id: of what.
+            opened: it is to be looked at by itself, which is recorded in any case.
 
         Raises:
             NotFound: there is none (any more), or the caller may not see its camera: the same error.
@@ -348,9 +379,11 @@ class SiteSearch:
         if tracklet.best_crop_offset is None or tracklet.best_crop_length is None:
             raise NotFound(f"tracklet {tracklet_id[:200]!r} has no crop")
         try:
-            return self._shard(tracklet).read_jpeg(tracklet.best_crop_offset, tracklet.best_crop_length)
+            content = self._shard(tracklet).read_jpeg(tracklet.best_crop_offset, tracklet.best_crop_length)
         except ShardError:
             raise NotFound(f"the crop of tracklet {tracklet_id[:200]!r} is gone; it was erased or replaced") from None
+        self._record_look(caller, "crop", tracklet, _OPENED if opened else _THUMBNAIL)
+        return content
 
     def clip(self, caller: Caller, tracklet_id: str) -> bytes:
         """A clip of the recording round a tracklet, MP4.
@@ -378,7 +411,17 @@ class SiteSearch:
         )
         # The mask is part of the key: a clip cut before it was drawn must not be served after.
         key = (tracklet.shard, tracklet_id, span, recording, repr(camera.mask))
-        return self._clips.get(key, lambda: cut_clip(request))
+        content = self._clips.get(key, lambda: cut_clip(request))
+        self._record_look(caller, "clip", tracklet, _CLIP)
+        return content
+
+    def _record_look(self, caller: Caller, action: str, tracklet: StoredTracklet, kind: str) -> None:
+        """Before it is shown: what cannot be recorded is not looked at."""
+        if self._looks.recent(caller, kind, tracklet.tracklet_id):
+            return
+        details = {"tracklet_id": tracklet.tracklet_id, "camera_id": tracklet.camera_id}
+        self._open().record(caller, action, details)
+        self._looks.add(caller, kind, [tracklet.tracklet_id])
 
     def visible(self, caller: Caller) -> VisibleGallery:
         """The gallery's rows as a caller sees them.
@@ -485,6 +528,7 @@ class SiteSearch:
             first_seen=min((camera.first_seen for camera in cameras if camera.first_seen), default=None),
             last_seen=max((camera.last_seen for camera in cameras if camera.last_seen), default=None),
             clips=site.clips.enabled,
+            purpose_required=site.audit.purpose == "required",
             map_url=self.map_url,
             proposes_boxes=site.detector.weights is not None,
             notice=self._notice(gallery),

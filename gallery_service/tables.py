@@ -8,6 +8,8 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, ForeignKey, Index
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from gallery_service.audit.tables import AuditColumns
+
 
 class Base(DeclarativeBase):
     """What Alembic compares a database with."""
@@ -111,22 +113,5 @@ class GalleryStateRow(Base):
     generation: Mapped[int]
 
 
-class SearchRow(Base):
-    """Who searched for what, and what they were shown. Triggers refuse to change or delete a row.
-
-    The query image itself is not kept, only its hash; `filters` and `result` are JSON.
-    """
-
-    __tablename__ = "searches"
-
-    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
-    query_id: Mapped[str] = mapped_column(unique=True)
-    searched_at: Mapped[int] = mapped_column(BigInteger)
-    who: Mapped[str]
-    site: Mapped[str]
-    purpose: Mapped[str | None]
-    model_version: Mapped[str]
-    query_image_sha256: Mapped[str | None]
-    query_tracklet_id: Mapped[str | None]
-    filters: Mapped[str]
-    result: Mapped[str]
+class AuditRow(AuditColumns, Base):
+    """Who did what at this site. The query image itself is not kept, only its hash."""

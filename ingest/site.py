@@ -272,6 +272,16 @@ class SiteMap(_Strict):
     image: Annotated[str, Field(min_length=1), AfterValidator(_below)]
 
 
+class Audit(_Strict):
+    """What the gallery records of those who use it.
+
+    Attributes:
+        purpose: whether a search has to say why, or for which case: "optional" or "required".
+    """
+
+    purpose: Literal["optional", "required"] = "optional"
+
+
 class SiteConfig(_Strict):
     """A checked site.yaml.
 
@@ -280,7 +290,7 @@ class SiteConfig(_Strict):
         name: of the site.
         timezone: IANA name; file name times are read in it.
         cameras: at least one, ids unique.
-        detector, training, clips: see there.
+        detector, training, clips, audit: see there.
         retention_days: after how many days what was seen is forgotten; None: never. A camera may have its own.
         map: what the cameras' positions are on.
     """
@@ -292,6 +302,7 @@ class SiteConfig(_Strict):
     detector: Detector = Field(default_factory=lambda: Detector.model_validate({}))
     training: Training = Field(default_factory=lambda: Training.model_validate({}))
     clips: Clips = Field(default_factory=lambda: Clips.model_validate({}))
+    audit: Audit = Field(default_factory=lambda: Audit.model_validate({}))
     retention_days: int | None = Field(None, ge=1)
     map: SiteMap | None = None
     _file: Path = PrivateAttr(default=Path(SITE_FILE))

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from gallery_service.endpoints import Asked, Asker, Site, error_answers, measurements_of
+from gallery_service.access.rules import Investigator, Viewer
+from gallery_service.endpoints import Asked, Site, error_answers, measurements_of
 from gallery_service.investigations import schemas
 from gallery_service.investigations.service import DEFAULT_PAGE, MAX_PAGE, Investigations
 from gallery_service.schemas import SearchAnswer
@@ -19,12 +20,18 @@ _CHANGED = _SEEN | error_answers(
 )
 
 
-def investigations_of(site: Site, caller: Asker) -> Investigations:
-    """The caller's investigations at the site of the address."""
+def seen_investigations(site: Site, caller: Viewer) -> Investigations:
+    """The caller's investigations at the site of the address, to look at."""
     return Investigations(site, caller)
 
 
-Cases = Annotated[Investigations, Depends(investigations_of)]
+def edited_investigations(site: Site, caller: Investigator) -> Investigations:
+    """The same, to change them."""
+    return Investigations(site, caller)
+
+
+Cases = Annotated[Investigations, Depends(seen_investigations)]
+EditedCases = Annotated[Investigations, Depends(edited_investigations)]
 
 
 @investigations.get("", summary="Investigations, the newest first", responses=_SEEN)
@@ -39,7 +46,7 @@ def list_investigations(
 
 
 @investigations.post("", summary="Begin an investigation", status_code=201, responses=_CHANGED)
-def begin_investigation(new: schemas.NewInvestigation, cases: Cases, response: Response) -> schemas.Investigation:
+def begin_investigation(new: schemas.NewInvestigation, cases: EditedCases, response: Response) -> schemas.Investigation:
     """With an `investigation_id` of yours that is there already: that one as it is, and 200."""
     begun, added = cases.begin(new)
     response.status_code = 201 if added else 200
@@ -54,20 +61,22 @@ def get_investigation(investigation_id: str, cases: Cases) -> schemas.Investigat
 
 @investigations.patch("/{investigation_id}", summary="Rename, describe, share, close or open", responses=_CHANGED)
 def change_investigation(
-    investigation_id: str, change: schemas.InvestigationChange, cases: Cases
+    investigation_id: str, change: schemas.InvestigationChange, cases: EditedCases
 ) -> schemas.Investigation:
     """What is left out stays as it is. Only whoever began it, and admins."""
     return cases.change(investigation_id, change)
 
 
 @investigations.delete("/{investigation_id}", summary="Delete an investigation", status_code=204, responses=_CHANGED)
-def delete_investigation(investigation_id: str, cases: Cases) -> None:
+def delete_investigation(investigation_id: str, cases: EditedCases) -> None:
     """With its queries, kept pictures and hits. Only whoever began it, and admins."""
     cases.remove(investigation_id)
 
 
 @investigations.post("/{investigation_id}/search", summary="Search with what was confirmed", responses=_CHANGED)
-def search_refined(investigation_id: str, asked: Asked, cases: Cases, site: Site, request: Request) -> SearchAnswer:
+def search_refined(
+    investigation_id: str, asked: Asked, cases: EditedCases, site: Site, request: Request
+) -> SearchAnswer:
     """The refined query: what was searched for and confirmed so far, away from what was rejected. Neither confirmed nor
     rejected tracklets are in the answer."""
     answer = cases.search_refined(investigation_id, asked)
@@ -78,7 +87,7 @@ def search_refined(investigation_id: str, asked: Asked, cases: Cases, site: Site
 @investigations.post(
     "/{investigation_id}/queries", summary="Add a search made in the last hour", status_code=201, responses=_CHANGED
 )
-def keep_query(investigation_id: str, query: schemas.QueryToKeep, cases: Cases) -> schemas.KeptQuery:
+def keep_query(investigation_id: str, query: schemas.QueryToKeep, cases: EditedCases) -> schemas.KeptQuery:
     """So that one can search first and begin an investigation when something is found."""
     return cases.keep_query(investigation_id, query.query_id)
 
@@ -86,7 +95,7 @@ def keep_query(investigation_id: str, query: schemas.QueryToKeep, cases: Cases) 
 @investigations.delete(
     "/{investigation_id}/queries/{query_id}", summary="Remove a query", status_code=204, responses=_CHANGED
 )
-def delete_query(investigation_id: str, query_id: str, cases: Cases) -> None:
+def delete_query(investigation_id: str, query_id: str, cases: EditedCases) -> None:
     """With its pictures; hits that it found stay."""
     cases.remove_query(investigation_id, query_id)
 
@@ -105,7 +114,7 @@ def query_picture(investigation_id: str, query_id: str, number: int, cases: Case
 @investigations.put(
     "/{investigation_id}/hits/{tracklet_id:path}", summary="Confirm or reject a tracklet", responses=_CHANGED
 )
-def put_hit(investigation_id: str, tracklet_id: str, decision: schemas.HitDecision, cases: Cases) -> schemas.Hit:
+def put_hit(investigation_id: str, tracklet_id: str, decision: schemas.HitDecision, cases: EditedCases) -> schemas.Hit:
     """For the first time or again."""
     return cases.decide(investigation_id, tracklet_id, decision)
 
@@ -113,7 +122,7 @@ def put_hit(investigation_id: str, tracklet_id: str, decision: schemas.HitDecisi
 @investigations.delete(
     "/{investigation_id}/hits/{tracklet_id:path}", summary="Take a hit out", status_code=204, responses=_CHANGED
 )
-def delete_hit(investigation_id: str, tracklet_id: str, cases: Cases) -> None:
+def delete_hit(investigation_id: str, tracklet_id: str, cases: EditedCases) -> None:
     """As if nobody had decided about it."""
     cases.remove_tracklet(investigation_id, tracklet_id)
 
@@ -124,7 +133,7 @@ def delete_hit(investigation_id: str, tracklet_id: str, cases: Cases) -> None:
     status_code=204,
     responses=_CHANGED,
 )
-def delete_erased_hit(investigation_id: str, hit_id: int, cases: Cases) -> None:
+def delete_erased_hit(investigation_id: str, hit_id: int, cases: EditedCases) -> None:
     """It has no tracklet to be named by."""
     cases.remove_erased(investigation_id, hit_id)
 

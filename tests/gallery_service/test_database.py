@@ -1,16 +1,20 @@
-"""Opening gallery.sqlite: migrations, refusals, and a record that cannot be rewritten."""
+"""Opening gallery.sqlite: migrations, refusals, and a log that cannot be rewritten."""
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import DatabaseError
 
-from gallery_service.database import open_database
+from gallery_service.audit.chain import Verdict
+from gallery_service.audit.trail import EntryFilter
+from gallery_service.caller import LOCAL
+from gallery_service.database import MIGRATIONS, open_database
 from gallery_service.errors import GalleryError
 from gallery_service.repository import GalleryRepository
 from gallery_service.tables import Base
@@ -63,26 +67,18 @@ def test_what_is_no_database_is_named(tmp_path: Path) -> None:
         open_database(path)
 
 
-def add_search(repository: GalleryRepository, query_id: str) -> None:
-    repository.add_search(
-        query_id=query_id,
-        searched_at=1,
-        who="local",
-        site="toy",
-        purpose=None,
-        model_version="m-1",
-        query_image_sha256=None,
-        query_tracklet_id="cam1/v/1",
-        filters="{}",
-        result="[]",
-    )
-
-
-@pytest.mark.parametrize("change", ["UPDATE searches SET who = 'nobody'", "DELETE FROM searches"])
-def test_the_record_of_searches_is_append_only(engine: Engine, tmp_path: Path, change: str) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE audit SET who = 'nobody'",
+        "DELETE FROM audit",
+        "REPLACE INTO audit SELECT id, at, 'nobody', via, action, purpose, details, previous, hash FROM audit",
+    ],
+)
+def test_the_audit_log_is_append_only(engine: Engine, tmp_path: Path, change: str) -> None:
     repository = GalleryRepository(engine)
-    add_search(repository, "q1")
-    add_search(repository, "q2")
+    repository.record(LOCAL, "search", {"query_id": "q1"})
+    repository.record(LOCAL, "search", {"query_id": "q2"})
     with pytest.raises(DatabaseError, match="append-only"), engine.connect() as connection, connection.begin():
         connection.execute(text(change))
     # Not only for this program: the rule lives in the file.
@@ -91,11 +87,47 @@ def test_the_record_of_searches_is_append_only(engine: Engine, tmp_path: Path, c
         pytest.raises(sqlite3.Error, match="append"),
     ):
         plain.execute(change)
-    assert [row.query_id for row in repository.searches()] == ["q1", "q2"]
+    assert repository.audit.head()[0] == 2
+    assert repository.audit.verify().problem is None
 
 
 def test_writers_wait_for_each_other(engine: Engine) -> None:
     repository = GalleryRepository(engine)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda n: add_search(repository, f"q{n}"), range(40)))
-    assert len(repository.searches()) == 40
+        list(pool.map(lambda n: repository.record(LOCAL, "search", {"query_id": n}), range(40)))
+    assert repository.audit.head()[0] == 40
+    assert repository.audit.verify().problem is None
+
+
+def test_the_record_of_searches_becomes_the_beginning_of_the_audit_log(tmp_path: Path) -> None:
+    path = tmp_path / "gallery.sqlite"
+    migrate_to(path, "0004_investigations")
+    with sqlite3.connect(path) as plain:
+        for n in (1, 2):
+            plain.execute(
+                "INSERT INTO searches VALUES (?, ?, ?, 'eve', 'toy', ?, 'm-1', NULL, 'cam1/v/1', ?, ?)",
+                (n, f"q{n}", n, None if n == 1 else "case 7", '{"top_k": 5, "cameras": ["b", "a"]}', '["cam2/v/3"]'),
+            )
+    repository = GalleryRepository(open_database(path))
+    assert repository.audit.verify() == Verdict(2, repository.audit.head()[1], None)
+    second, first = (entry for entry, _ in repository.audit.newest(EntryFilter(), None, 10))
+    assert (first.at, first.who, first.action, first.purpose) == (1, "eve", "search", None)
+    assert (second.at, second.purpose) == (2, "case 7")
+    assert json.loads(first.details) == {
+        "query_id": "q1", "model_version": "m-1", "query_image_sha256": [], "query_tracklet_id": "cam1/v/1",
+        "filters": {"top_k": 5, "cameras": ["b", "a"]}, "shown": ["cam2/v/3"],
+    }  # fmt: skip
+    repository.record(LOCAL, "search", {"query_id": "q3"})
+    assert repository.audit.verify().problem is None
+
+
+def migrate_to(path: Path, revision: str) -> None:
+    """A database as an older version of this program left it."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with create_engine(f"sqlite:///{path}").begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)

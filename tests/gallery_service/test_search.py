@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -16,11 +15,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gallery_service.build import build_gallery, database_path
+from gallery_service.audit.entry_form import entry_json
+from gallery_service.audit.trail import AuditTrail, EntryFilter
+from gallery_service.build import build_gallery
 from gallery_service.caller import LOCAL, Caller, Role
-from gallery_service.database import open_database
 from gallery_service.errors import BadQuery, NotFound, NotIndexed
-from gallery_service.repository import GalleryRepository
 from gallery_service.search import SearchRequest, SiteSearch
 from gallery_service.segments import read_segment
 from gallery_service.settings import ServiceSettings
@@ -177,25 +176,34 @@ def test_re_ranking_reorders_and_keeps_scores(found: SiteSearch) -> None:
     assert [match.tracklet_id for match in top] == order[:3]
 
 
+def recorded(search: SiteSearch) -> list[dict[str, Any]]:
+    """The audit log, the newest first."""
+    return [entry_json(entry, stored) for entry, stored in search.audit.newest(EntryFilter(), None, 100)]
+
+
 def test_every_search_is_recorded_and_no_image_is_kept(search: SiteSearch) -> None:
     image = encode_jpeg(synthetic.query_crop(0))
     request = SearchRequest(2, ["cam2"], (), "2026-03-01T08:00:00Z", None, False, "a lost child")
     answer = search.search_image(LOCAL, image, request)
     followed = search.search_tracklet(LOCAL, answer.matches[0].tracklet_id, SearchRequest(top_k=1))
-    path = database_path(Workspace(search.site))
-    first, second = GalleryRepository(open_database(path)).searches()
-    assert (first.query_id, first.who, first.site, first.purpose) == (answer.query_id, "local", "toy", "a lost child")
-    assert first.model_version == answer.model_version
-    assert first.query_image_sha256 == hashlib.sha256(image).hexdigest()
-    assert json.loads(first.result) == [match.tracklet_id for match in answer.matches]
-    assert json.loads(first.filters) == {
-        "cameras": ["cam2"], "exclude_cameras": [], "since": "2026-03-01T08:00:00Z", "until": None,
-        "min_quality": None, "top_k": 2, "rerank": False, "investigation": None,
+    assert search.audit.verify().problem is None
+    second, first = recorded(search)
+    assert (first["who"], first["action"], first["purpose"]) == ("local", "search", "a lost child")
+    assert first["details"] == {
+        "query_id": answer.query_id,
+        "model_version": answer.model_version,
+        "query_image_sha256": [hashlib.sha256(image).hexdigest()],
+        "query_tracklet_id": None,
+        "filters": {
+            "cameras": ["cam2"], "exclude_cameras": [], "since": "2026-03-01T08:00:00Z", "until": None,
+            "min_quality": None, "top_k": 2, "rerank": False, "investigation": None,
+        },
+        "shown": [match.tracklet_id for match in answer.matches],
     }  # fmt: skip
-    assert abs(first.searched_at / 1e6 - datetime.now(UTC).timestamp()) < 300
-    assert second.query_tracklet_id == answer.matches[0].tracklet_id
-    assert second.query_image_sha256 is None
-    assert json.loads(second.result) == [match.tracklet_id for match in followed.matches]
+    assert abs((datetime.fromisoformat(first["at"]) - datetime.now(UTC)).total_seconds()) < 300
+    assert second["details"]["query_tracklet_id"] == answer.matches[0].tracklet_id
+    assert second["details"]["query_image_sha256"] == []
+    assert second["details"]["shown"] == [match.tracklet_id for match in followed.matches]
     search.close()
     for file in Workspace(search.site).gallery.rglob("*"):
         assert not file.is_file() or image not in file.read_bytes()
@@ -205,7 +213,7 @@ def test_a_search_that_cannot_be_recorded_shows_nothing(search: SiteSearch, monk
     def broken(*_: object, **__: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(GalleryRepository, "add_search", broken)
+    monkeypatch.setattr(AuditTrail, "append", broken)
     with pytest.raises(OSError, match="disk full"):
         search.search_image(LOCAL, encode_jpeg(synthetic.query_crop(0)), SearchRequest())
 
@@ -386,8 +394,7 @@ def test_what_is_no_image_is_refused_and_not_recorded(search: SiteSearch) -> Non
     for data in (b"", b"GIF89a" + bytes(100), encode_jpeg(synthetic.query_crop(0))[:200]):
         with pytest.raises(ImageError, match="uploaded image"):
             search.search_image(LOCAL, data, SearchRequest())
-    search.refresh()
-    assert GalleryRepository(open_database(database_path(Workspace(search.site)))).searches() == []
+    assert recorded(search) == []
 
 
 def test_a_site_that_was_not_indexed_names_the_command(site: SiteConfig) -> None:
@@ -445,3 +452,52 @@ def test_what_may_not_be_seen_looks_as_if_it_were_not_there(found: SiteSearch) -
     assert [(c.camera_id, c.tracklets) for c in info.cameras] == [("cam1", 5)]
     assert (info.tracklets, info.last_seen) == (5, "2026-03-01T08:10:10.800000Z")
     assert found.summary(only("cam1")).cameras == 1
+
+
+def test_looking_is_recorded_once_where_no_recorded_search_has_shown_it(search: SiteSearch) -> None:
+    match = search.search_image(only("*"), encode_jpeg(synthetic.query_crop(0)), SearchRequest(top_k=1)).matches[0]
+    shown = match.tracklet_id
+
+    def actions() -> list[tuple[str, str]]:
+        return [(entry["who"], entry["action"]) for entry in reversed(recorded(search))][1:]
+
+    search.crop(only("*"), shown)
+    assert actions() == []
+    for _ in range(2):
+        search.crop(only("*"), shown, opened=True)
+    assert actions() == [("somebody", "crop")]
+    for _ in range(3):
+        search.crop(LOCAL, shown)
+    assert actions()[1:] == [("local", "crop")], "somebody else's search shows nothing to this one"
+    if match.clip_url is not None:
+        for _ in range(2):
+            search.clip(LOCAL, shown)
+        assert actions()[2:] == [("local", "clip")]
+    assert recorded(search)[0]["details"] == {"tracklet_id": shown, "camera_id": match.camera_id}
+
+
+def test_a_look_that_cannot_be_recorded_is_not_granted(search: SiteSearch, monkeypatch: pytest.MonkeyPatch) -> None:
+    match = search.search_image(LOCAL, encode_jpeg(synthetic.query_crop(0)), SearchRequest(top_k=50)).matches
+    playable = next(one.tracklet_id for one in match if one.clip_url is not None)
+
+    def broken(*_: object, **__: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(AuditTrail, "append", broken)
+    for look in (search.clip, lambda caller, name: search.crop(caller, name, opened=True)):
+        for _ in range(2):
+            with pytest.raises(OSError, match="disk full"):
+                look(LOCAL, playable)
+
+
+def test_a_site_can_demand_a_purpose(search: SiteSearch) -> None:
+    query = encode_jpeg(synthetic.query_crop(0))
+    content = yaml.safe_load(search.site.file.read_text())
+    search.site.file.write_text(yaml.safe_dump({**content, "audit": {"purpose": "required"}}))
+    for purpose in (None, "", "  "):
+        with pytest.raises(BadQuery, match="why somebody searches"):
+            search.search_image(LOCAL, query, SearchRequest(purpose=purpose))
+    name = search.search_image(LOCAL, query, SearchRequest(purpose="case 12")).matches[0].tracklet_id
+    with pytest.raises(BadQuery, match="why somebody searches"):
+        search.search_tracklet(LOCAL, name, SearchRequest())
+    assert search.info(LOCAL).purpose_required

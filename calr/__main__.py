@@ -114,7 +114,24 @@ def evaluate(
     with errors_for_people():
         found = evaluate_bundle(dataset, root, model)
         say(f"mAP {found['mAP']:.4f}  rank-1 {found['rank1']:.4f}  rank-5 {found['rank5']:.4f}")
+        judged = found.get("calibration")
+        if judged is not None:
+            error, skill = judged["expected_calibration_error"], judged["brier_skill"]
+            say(f"probabilities: expected calibration error {error:.4f}  Brier skill {skill:.4f}")
         emit(found, as_json)
+
+
+@app.command()
+def reliability(
+    judged: Annotated[list[Path], typer.Argument(help="report.json of sites, what `evaluate --json` printed")],
+    out: Annotated[Path, typer.Option(help="PNG file")],
+) -> None:
+    """Draw reliability curves: what calibrated probabilities said, and how often it was true."""
+    from calr.reliability import draw_reliability, read_curves
+    from models.atomic import write_bytes
+
+    with errors_for_people():
+        write_bytes(out, draw_reliability(read_curves(judged)))
 
 
 @app.command()

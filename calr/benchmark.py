@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from calr.ablation import DIRECT, ROWS
 from calr.benchmark_images import left_out, read_split
+from calr.calibration import fit_calibration
 from calr.checkpoint import KEPT
 from calr.datasets import Benchmark, Split, load_benchmark
 from calr.metrics import evaluate_ranking, same_identity_same_camera_excluded
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from calr.precision import Precision
     from calr.training_run import RunResult
     from calr.training_set import TrainingSet
+    from models.bundle import Bundle
+    from models.matching.calibration import Calibration
     from models.reid import ReidNet
 
 
@@ -107,7 +110,7 @@ def run_benchmark(
     Args:
         question: what to train, from what.
         root: folder of the data set.
-        folder: runs lie in it, a folder each.
+        folder: runs lie in it, a folder each; what was trained lies in the run's as `bundle`.
         precision: device and number format of training; scoring is float32.
         on_step: told about progress.
         judge_epochs: keep every epoch's model and compare its label-free score with its mAP
@@ -131,6 +134,7 @@ def run_benchmark(
     net, trained = _trained(question, parts, run, precision, on_step, None if judge_epochs else KEPT)
     if not is_first():
         return {"new": False}
+    write_calibrated_bundle(run, net, parts)
     scores = score(net, parts, precision, on_step)
     line = {
         "row": question.row,
@@ -189,6 +193,23 @@ def _status(question: Question, data: TrainingSet, result: RunResult) -> dict[st
         "seconds": result.seconds,
         "notices": result.notices,
     }
+
+
+def write_calibrated_bundle(run: Path, net: ReidNet, parts: Benchmark) -> Bundle:
+    """The network as the bundle of its run, calibrated as a site's is: on the training part, by what the run's epochs
+    took for one person. Without any, as in the row that trains nothing, it stays uncalibrated."""
+    from calr.benchmark_evaluation import embed_split
+    from calr.training_run import global_labels
+    from models.bundle import write_bundle
+    from models.embedder import Embedder
+
+    epochs = global_labels(run)
+
+    def calibrate(bundle: Bundle) -> Calibration | None:
+        vectors, train = embed_split(Embedder(bundle), parts.train, "the training part")
+        return fit_calibration(vectors, train.cameras, epochs)
+
+    return write_bundle(run / "bundle", net, parts.input_size, calibrate=calibrate if epochs else None)
 
 
 def training_set(parts: Benchmark, cache: Path, on_step: Progress) -> TrainingSet:

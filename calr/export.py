@@ -2,23 +2,30 @@
 
 The first bundle of a site is its start model: the untrained way of searching, and the one to beat. A trained model goes
 live only if the label-free score says that it is not worse than the live one; otherwise it is kept, reported, and the
-old one stays.
+old one stays. Each is calibrated when its bundle is made: the trained one with what all epochs of the run took for one
+person, the start model with what was found with its own features, in the first epoch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from calr.calibration import fit_calibration
 from calr.label_free import LabelFreeScore
-from calr.site_embeddings import embed_site, judge_without_labels
+from calr.site_embeddings import SiteEmbeddings, embed_site, judge_without_labels
 
 if TYPE_CHECKING:
+    from ingest.shards import CropSet
     from ingest.site import SiteConfig
     from ingest.workspace import Workspace
-    from models.bundle import Bundle, ModelStore
+    from models.bundle import Bundle, Calibrate, ModelStore
 
 # The score is an average over a few hundred half-tracklets and pairs; differences below this are noise.
 TOLERANCE = 0.005
@@ -59,7 +66,7 @@ def export_site(site_ref: str) -> dict[str, Any]:
     Raises:
         ExportError: nothing was trained yet.
     """
-    from calr.training_run import last_refined_labels
+    from calr.training_run import global_labels, last_refined_labels
     from ingest.shards import list_shards, load_crops
     from ingest.site import load_site
     from ingest.workspace import Workspace
@@ -80,7 +87,16 @@ def export_site(site_ref: str) -> dict[str, Any]:
             return {**before, "live_version": live_version, "state": "nothing to do"}
         began = monotonic()
         crops = load_crops(list_shards(workspace))
-        start = _start_bundle(site, store)
+        run = workspace.runs / trained["run_id"]
+        epochs = global_labels(run)
+        seen: dict[str, SiteEmbeddings] = {}
+
+        def embedded(bundle: Bundle) -> SiteEmbeddings:
+            if bundle.version not in seen:
+                seen[bundle.version] = embed_site(crops, bundle)
+            return seen[bundle.version]
+
+        start = _start_bundle(site, store, _calibrate(crops, embedded, epochs[:1]))
         live = store.current() or start
         net, meta = load_checkpoint(workspace.root / trained["checkpoint"])
         if meta["input_size"] != site.training.input_size:
@@ -89,13 +105,16 @@ def export_site(site_ref: str) -> dict[str, Any]:
                 f"{meta['input_size']}; python -m calr train {site_ref}"
             )
         candidate = store.add(
-            net, site.training.input_size, training_run=trained["run_id"], data_fingerprint=crops.fingerprint()
+            net,
+            site.training.input_size,
+            training_run=trained["run_id"],
+            data_fingerprint=crops.fingerprint(),
+            calibrate=_calibrate(crops, embedded, epochs),
         )
         judged = {bundle.version: bundle for bundle in (start, live, candidate)}
-        clusters = last_refined_labels(workspace.runs / trained["run_id"])
+        clusters = last_refined_labels(run)
         scores = {
-            version: judge_without_labels(crops, embed_site(crops, bundle), clusters)
-            for version, bundle in judged.items()
+            version: judge_without_labels(crops, embedded(bundle), clusters) for version, bundle in judged.items()
         }
         decision = verdict(scores[candidate.version], scores[live.version])
         if store.current() is None:
@@ -111,16 +130,26 @@ def export_site(site_ref: str) -> dict[str, Any]:
             "live_version": candidate.version if decision.promoted else live.version,
             **asdict(decision),
             "label_free": {version: score.as_dict() for version, score in scores.items()},
+            "calibrated": {version: bundle.calibration is not None for version, bundle in judged.items()},
             "seconds": monotonic() - began,
         }
         workspace.write_status("export", status)
         return status
 
 
-def _start_bundle(site: SiteConfig, store: ModelStore) -> Bundle:
+def _start_bundle(site: SiteConfig, store: ModelStore, calibrate: Calibrate) -> Bundle:
     from calr.start_model import start_model
 
-    return store.add(start_model(site), site.training.input_size)
+    return store.add(start_model(site), site.training.input_size, calibrate=calibrate)
+
+
+def _calibrate(
+    crops: CropSet, embedded: Callable[[Bundle], SiteEmbeddings], epochs: list[NDArray[np.int64]]
+) -> Calibrate:
+    used = np.unique(crops.tracklet)  # the nodes that were trained on
+    if any(len(labels) != len(used) for labels in epochs):
+        return lambda bundle: None  # ingested anew since: nobody knows whose labels these are
+    return lambda bundle: fit_calibration(embedded(bundle).tracklets[used], crops.tracklet_camera[used], epochs)
 
 
 def _still_there(workspace: Workspace, status: dict[str, Any]) -> bool:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from calr.contact_sheet import draw_contact_sheet, pick_rows
 from calr.neighbour_graph import centre_per_camera
+from calr.reliability import Reliability, Sightings, draw_reliability, judge_matches
 from calr.site_embeddings import SiteEmbeddings, embed_site, judge_without_labels
 from calr.site_evaluation import evaluate_site
 
@@ -126,6 +127,12 @@ def _assemble(workspace: Workspace, shards: list[Shard], crops: CropSet, statuse
         except ValueError as unmeasured:
             notices.append(str(unmeasured))
 
+    calibration: dict[str, Any] | None = None
+    fitted = bundles["live"].calibration
+    if identities is not None and fitted is not None:
+        seen_by = Sightings(embedded(bundles["live"]).tracklets, cameras, identities)
+        judged = judge_matches(fitted, seen_by, seen_by)
+        calibration = None if judged is None else judged.as_dict()
     live, start = export["live_version"], export["start_version"]
     label_free = dict(export["label_free"])
     if live not in label_free:
@@ -143,6 +150,7 @@ def _assemble(workspace: Workspace, shards: list[Shard], crops: CropSet, statuse
         "tracking": _tracking(shards, detection),
         "tracklet_purity": _purity(shards),
         "retrieval": retrieval,
+        "calibration": calibration,
         "label_free": label_free[live],
         "label_free_start": label_free[start],
         "seconds": {
@@ -280,6 +288,13 @@ def tables(content: dict[str, Any]) -> list[tuple[str, list[list[str]]]]:
                 shares = [_percent(found[k]) for k in ("mAP", "rank1", "rank5", "rank10")]
                 rows.append([name, *shares, str(found["queries"])])
         out.append(("Cross-camera retrieval, tracklet level", rows))
+    calibration = content["calibration"]
+    if calibration is not None:
+        rows = [["live model", "expected calibration error", "Brier skill", "right among the first 10", "matches"]]
+        skill = f"{calibration['brier_skill']:.2f}"
+        error, base = (_percent(calibration[key]) for key in ("expected_calibration_error", "base_rate"))
+        rows.append([content["model_version"], error, skill, base, str(calibration["matches"])])
+        out.append(("Probabilities of matches in other cameras, against the ground truth", rows))
     rows = [["without labels", "start model", "live model"]]
     for key, name in (
         ("tracklet_consistency", "tracklet halves find each other (mAP)"),
@@ -309,6 +324,10 @@ def render_html(content: dict[str, Any], contact_sheet: bytes) -> str:
     remarks += [f"not ingested: {f['camera']} {f['path']}: {f['error']}" for f in content["failures"]]
     listed = "".join(f"<li>{escape(remark)}</li>" for remark in remarks)
     picture = base64.b64encode(contact_sheet).decode()
+    calibration, curve = content["calibration"], ""
+    if calibration is not None:
+        drawn = base64.b64encode(draw_reliability({content["model_version"]: Reliability(**calibration)})).decode()
+        curve = f'<h2>Reliability</h2><img src="data:image/png;base64,{drawn}" alt="reliability curve">'
     return f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(content["site"])}: report</title>
 <style>
 body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: #222 }}
@@ -319,8 +338,10 @@ img {{ max-width: 100%; border: 1px solid #ccc }}
 <h1>{escape(content["site"])}</h1>
 <ul>{listed}</ul>
 {"".join(parts)}
+{curve}
 <h2>Contact sheet</h2>
-<p>Random queries and their best matches in other cameras. A score says how alike two crops look; it is no proof.</p>
+<p>Random queries and their best matches in other cameras. A score says how alike two crops look, a
+probability how often such matches are right; neither is a proof.</p>
 <img src="data:image/png;base64,{picture}" alt="contact sheet of queries and matches">
 </html>
 """

@@ -182,6 +182,15 @@ def _write_labels(folder: Path, name: str, labels: dict[str, NDArray[np.int64]])
     )
 
 
+def global_labels(folder: Path) -> list[NDArray[np.int64]]:
+    """(M,) global cluster of every node, -1 for none, for each inter-camera epoch of a run, the first one first. What
+    an epoch found with the features that it began with: those of the start model in the first."""
+    from safetensors.numpy import load_file
+
+    found = (load_file(file).get("global") for file in sorted((folder / "labels").glob("inter-*.safetensors")))
+    return [labels for labels in found if labels is not None]
+
+
 def last_refined_labels(folder: Path) -> NDArray[np.int64] | None:
     """(M,) refined cluster of every node in the last inter-camera epoch of a run, -1 for none; None where the run has
     no such epoch."""

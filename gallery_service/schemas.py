@@ -13,7 +13,11 @@ class Match(BaseModel):
     first_seen: str | None
     last_seen: str | None
     score: float = Field(description="Cosine of the query and the tracklet's mean, -1 to 1. Not a probability.")
-    probability: float | None = Field(description="Null until the site's model is calibrated.")
+    probability: float | None = Field(
+        description="That it shows the same person as the query, 0 to 1, for matches in other cameras than the "
+        "query's. Null while the site's model is not calibrated, where a camera shows too few people to compare with, "
+        "and in the camera of the tracklet that was searched with."
+    )
     crop_url: str
     clip_url: str | None = Field(description="Null when clips are off or the recording is gone.")
 

@@ -33,6 +33,7 @@ from gallery_service.investigations.refinement import Evidence
 from gallery_service.loaded_gallery import LoadedGallery, load_gallery
 from gallery_service.model_versions import model_versions
 from gallery_service.person_boxes import BoxProposer
+from gallery_service.probability import probabilities
 from gallery_service.query_pictures import QueryPicture, embed_person
 from gallery_service.recent_queries import AskedQuery, RecentQueries
 from gallery_service.repository import GalleryRepository, StoredTracklet, VisibleGallery
@@ -270,6 +271,8 @@ class SiteSearch:
         rows, scores = rows[: request.top_k], scores[: request.top_k]
         found = [(gallery.columns.tracklet_ids[row], gallery.shards[row]) for row in rows]
         stored = self.visible(caller).tracklets([tracklet_id for tracklet_id, _ in found])
+        own_row = None if tracklet is None else gallery.row(tracklet)
+        likely = probabilities(gallery, query, rows, scores, caller.cameras(self.name), own_row)
         query_id, asked_at = uuid.uuid4().hex, time.time_ns() // 1000
         asked = json.dumps(
             {
@@ -289,8 +292,8 @@ class SiteSearch:
             site=self.name,
             model_version=gallery.bundle.version,
             matches=[
-                self._match(stored[tracklet_id], float(score))
-                for (tracklet_id, shard), score in zip(found, scores, strict=True)
+                self._match(stored[tracklet_id], float(score), probability)
+                for (tracklet_id, shard), score, probability in zip(found, scores, likely, strict=True)
                 # Else forgotten, or its id was given to another, since the index was loaded.
                 if tracklet_id in stored and stored[tracklet_id].shard == shard
             ],
@@ -327,7 +330,7 @@ class SiteSearch:
         )
         return answer
 
-    def _match(self, tracklet: StoredTracklet, score: float) -> Match:
+    def _match(self, tracklet: StoredTracklet, score: float, probability: float | None) -> Match:
         crop_url, clip_url = self.links(tracklet)
         return Match(
             tracklet_id=tracklet.tracklet_id,
@@ -335,7 +338,7 @@ class SiteSearch:
             first_seen=format_moment(tracklet.first_seen),
             last_seen=format_moment(tracklet.last_seen),
             score=round(score, 6),
-            probability=None,
+            probability=probability,
             crop_url=crop_url,
             clip_url=clip_url,
         )

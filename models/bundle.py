@@ -17,12 +17,13 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from models.atomic import publish_folder, sha256_file, write_json, write_text
+from models.matching.calibration import Calibration, CalibrationError, calibration_json, read_calibration
 
 if TYPE_CHECKING:
     from models.reid import ReidNet
@@ -60,6 +61,7 @@ class Bundle:
         training_run: id of the run that trained it, None for weights from elsewhere.
         data_fingerprint: of the data it was trained on.
         metrics: what was measured when it was exported (JSON values).
+        calibration: how its cosines become probabilities, None where they do not.
     """
 
     path: Path
@@ -71,11 +73,16 @@ class Bundle:
     training_run: str | None = None
     data_fingerprint: str | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Calibration | None = None
 
     @property
     def model_path(self) -> Path:
         """The ONNX file."""
         return self.path / "model.onnx"
+
+
+Calibrate: TypeAlias = Callable[[Bundle], Calibration | None]
+"""Fits a calibration to a model: with the graph that will be searched with, so before the bundle is whole."""
 
 
 def model_version(net: ReidNet, input_size: tuple[int, int]) -> str:
@@ -98,6 +105,7 @@ def write_bundle(
     training_run: str | None = None,
     data_fingerprint: str | None = None,
     metrics: Mapping[str, Any] | None = None,
+    calibrate: Calibrate | None = None,
 ) -> Bundle:
     """Export ``net`` as a bundle in the new folder ``out_dir``.
 
@@ -109,6 +117,7 @@ def write_bundle(
         input_size: (height, width).
         version: None: :func:`model_version`.
         training_run, data_fingerprint, metrics: see :class:`Bundle`.
+        calibrate: fits the calibration; None leaves the model uncalibrated.
 
     Raises:
         BundleError: ``out_dir`` holds something else, or the version is no plain name.
@@ -132,7 +141,9 @@ def write_bundle(
     temporary.mkdir()
     try:
         parity = export_onnx(net, temporary / "model.onnx", input_size)
-        write_json(temporary / "calibration.json", {"schema": 1, "calibrated": False})
+        unfinished = Bundle(temporary, version, net.arch, net.pooling, net.embedding_dim, input_size, training_run)
+        calibration = None if calibrate is None else calibrate(unfinished)
+        write_json(temporary / "calibration.json", calibration_json(calibration))
         record = {
             "schema": SCHEMA,
             "version": version,
@@ -201,6 +212,7 @@ def load_bundle(path: str | Path) -> Bundle:
         training_run=record.get("training_run"),
         data_fingerprint=record.get("data_fingerprint"),
         metrics=_need(record, "metrics", dict, path),
+        calibration=_calibration(path / "calibration.json"),
     )
 
 
@@ -284,6 +296,7 @@ class ModelStore:
         training_run: str | None = None,
         data_fingerprint: str | None = None,
         metrics: Mapping[str, Any] | None = None,
+        calibrate: Calibrate | None = None,
     ) -> Bundle:
         """Export ``net`` into the store under its own version. Idempotent; does not make it live. See
         :func:`write_bundle`."""
@@ -296,6 +309,7 @@ class ModelStore:
             training_run=training_run,
             data_fingerprint=data_fingerprint,
             metrics=metrics,
+            calibrate=calibrate,
         )
 
     def promote(self, version: str) -> Bundle:
@@ -341,6 +355,13 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise BundleError(f"{path}: must be a JSON object")
     return record
+
+
+def _calibration(path: Path) -> Calibration | None:
+    try:
+        return read_calibration(_read_json(path))
+    except CalibrationError as error:
+        raise BundleError(f"{path}: {error}") from None
 
 
 def _need(record: dict[str, Any], name: str, kind: type, path: Path) -> Any:

@@ -37,6 +37,16 @@ def test_report_holds_what_the_contract_names(finished: Sites):
     assert sheet.std() > 10
 
 
+def test_a_model_is_calibrated_when_it_is_exported(finished: Sites):
+    site = finished.folder / "small"
+    export = json.loads((site / "status" / "export.json").read_text())
+    assert set(export["calibrated"]) >= {export["start_version"], export["candidate_version"]}
+    for version, calibrated in export["calibrated"].items():
+        assert json.loads((site / "models" / version / "calibration.json").read_text())["calibrated"] == calibrated
+    report = json.loads((site / "report.json").read_text())
+    assert (report["calibration"] is not None) == export["calibrated"][report["model_version"]]
+
+
 def test_people_are_found_and_tracked(finished: Sites):
     report = json.loads((finished.folder / "small" / "report.json").read_text())
     assert report["detection"]["precision"] > 0.8

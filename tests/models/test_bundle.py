@@ -18,8 +18,10 @@ from safetensors.torch import save_file
 
 from models import onnx_export
 from models.__main__ import main
+from models.atomic import sha256_file
 from models.bundle import Bundle, BundleError, ModelStore, load_bundle, model_version, write_bundle
 from models.embedder import Embedder
+from models.matching.calibration import Calibration, LookAlikes
 from models.preprocess import normalise, to_batch
 from models.reid import ReidNet, build_reid
 from models.weights import save_checkpoint
@@ -74,6 +76,59 @@ def test_what_is_in_a_bundle(shared_bundle: Bundle, net: ReidNet) -> None:
         metrics={"retrieval": {"mAP": 0.5}},
     )
     assert list(shared_bundle.path.parent.iterdir()) == [shared_bundle.path]  # no temporary folder stays
+
+
+@pytest.fixture
+def exported_before(shared_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exporting takes seconds; here it only copies what it gave before."""
+
+    def export(net: ReidNet, path: Path, size: tuple[int, int]) -> float:
+        path.write_bytes(shared_bundle.model_path.read_bytes())
+        return 0.0
+
+    monkeypatch.setattr(onnx_export, "export_onnx", export)
+
+
+@pytest.mark.usefixtures("exported_before")
+def test_a_model_is_calibrated_with_the_graph_of_its_bundle_before_the_bundle_is_there(
+    net: ReidNet, tmp_path: Path
+) -> None:
+    calibration = Calibration(9.5, -3.0, LookAlikes(2, 6, 36), queries=40, expected_right=0.3)
+    seen: list[Bundle] = []
+
+    def calibrate(bundle: Bundle) -> Calibration:
+        assert not (tmp_path / "b").exists()
+        assert Embedder(bundle).embed([np.zeros((8, 4, 3), np.uint8)]).shape == (1, 512)
+        seen.append(bundle)
+        return calibration
+
+    bundle = write_bundle(tmp_path / "b", net, SIZE, calibrate=calibrate)
+    assert bundle.calibration == calibration
+    assert load_bundle(tmp_path / "b") == bundle
+    assert seen[0].version == bundle.version and seen[0].path != bundle.path
+    assert write_bundle(tmp_path / "b", net, SIZE, calibrate=calibrate) == bundle
+    assert len(seen) == 1, "a bundle that is there is not calibrated again"
+    assert list(tmp_path.iterdir()) == [tmp_path / "b"]
+
+
+@pytest.mark.usefixtures("exported_before")
+def test_a_calibration_that_cannot_be_fitted_leaves_no_bundle(net: ReidNet, tmp_path: Path) -> None:
+    def calibrate(bundle: Bundle) -> Calibration:
+        raise OSError("the crops are gone")
+
+    with pytest.raises(OSError, match="the crops are gone"):
+        write_bundle(tmp_path / "b", net, SIZE, calibrate=calibrate)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_calibration_of_the_wrong_kind_is_named(bundle: Bundle) -> None:
+    file = bundle.path / "calibration.json"
+    file.write_text(json.dumps({"schema": 1, "calibrated": True, "slope": "steep"}))
+    record = json.loads((bundle.path / "bundle.json").read_text())
+    record["files"]["calibration.json"] = sha256_file(file)
+    (bundle.path / "bundle.json").write_text(json.dumps(record))
+    with pytest.raises(BundleError, match=r"calibration.json: field look_alikes"):
+        load_bundle(bundle.path)
 
 
 def test_the_version_follows_from_the_weights_and_the_input(net: ReidNet) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -23,7 +23,7 @@ from gallery_service.investigations.endpoints import investigations
 from gallery_service.limits import BodyLimit
 from gallery_service.measurements import Measurements, RequestMeasurement
 from gallery_service.origin import LOOPBACK_NAMES, SameOrigin, TrustedHosts
-from gallery_service.pages import FOLDER, pages
+from gallery_service.pages import STATIC, pages, problem, wants_page
 from gallery_service.search import SiteSearch
 from gallery_service.security_headers import SecurityHeaders
 from gallery_service.settings import ServiceSettings
@@ -77,32 +77,34 @@ def create_app(sites: Iterable[SiteSearch], settings: ServiceSettings) -> FastAP
     app.include_router(audit)
     app.include_router(router)
     app.include_router(pages)
-    app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
     refuse_routes_without_a_rule(app)
     return app
 
 
-def _answer(status: int, detail: str, headers: Any = None) -> JSONResponse:
+def _answer(request: Request, status: int, detail: str, headers: Any = None) -> Response:
+    if wants_page(request):
+        return problem(request, status, detail)
     return JSONResponse({"detail": detail}, status, headers)
 
 
-async def _gallery_error(_: Request, error: Exception) -> JSONResponse:
-    return _answer(error.status if isinstance(error, GalleryError) else 500, str(error))
+async def _gallery_error(request: Request, error: Exception) -> Response:
+    return _answer(request, error.status if isinstance(error, GalleryError) else 500, str(error))
 
 
-async def _image_error(_: Request, error: Exception) -> JSONResponse:
-    return _answer(422, str(error))
+async def _image_error(request: Request, error: Exception) -> Response:
+    return _answer(request, 422, str(error))
 
 
-async def _validation_error(_: Request, error: Exception) -> JSONResponse:
+async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     problems = [f"{'.'.join(str(part) for part in one['loc'][1:])}: {one['msg']}" for one in error.errors()]
-    return _answer(422, "; ".join(problems))
+    return _answer(request, 422, "; ".join(problems))
 
 
-async def _http_error(_: Request, error: Exception) -> JSONResponse:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     detail = str(error.detail)
     if error.status_code == 404 and detail == "Not Found":
         detail = "there is nothing at this address; /openapi.json lists what there is"
-    return _answer(error.status_code, detail, error.headers)
+    return _answer(request, error.status_code, detail, error.headers)

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -27,7 +27,6 @@ from gallery_service.build import database_path
 from gallery_service.caller import Caller
 from gallery_service.clips import ClipCache, ClipRequest, centred_span, cut_clip
 from gallery_service.database import open_database
-from gallery_service.erasure.erased_tracklets import ErasedTracklets
 from gallery_service.errors import BadQuery, NotFound, NotIndexed, SegmentError
 from gallery_service.filters import SearchFilters, format_moment, make_filters
 from gallery_service.investigations.refinement import Evidence
@@ -42,6 +41,7 @@ from gallery_service.schemas import CameraInfo, Match, PersonBoxes, SearchAnswer
 from gallery_service.segment_cache import SegmentCache
 from gallery_service.settings import ServiceSettings
 from gallery_service.site_map import Picture, SiteMapPicture
+from ingest.content_hash import RecordingFinder
 from ingest.recording_file import RecordingPath
 from ingest.site import SiteConfig, SiteError, load_site
 from ingest.workspace import Workspace
@@ -57,9 +57,6 @@ DEFAULT_TOP_K = 20
 MAX_PURPOSE = 500
 # Re-ranking compares the candidates with each other; fewer than this and they say little about one another.
 _RERANK_CANDIDATES = 100
-# A page of matches asks for the same few recordings again and again.
-_RECORDING_KNOWN_S = 5.0
-_RECORDINGS_KEPT = 10_000
 # A gallery that cannot be loaded is not tried again with every request, unless something changes.
 _AFTER_FAILURE_S = 5.0
 # Times what loading took, where that was long: while an index run adds shard after shard, it must not take up all time.
@@ -96,14 +93,6 @@ class SearchRequest:
     investigation: str | None = None
 
 
-@dataclass(frozen=True)
-class WantedClip:
-    """A clip somebody wants: `ready`, or to be had from `cut`, which raises NotFound where there is nothing to show."""
-
-    ready: bytes | None
-    cut: Callable[[], bytes]
-
-
 class SiteSearch:
     """One site's gallery, ready to be asked. Safe to use from several threads.
 
@@ -119,16 +108,14 @@ class SiteSearch:
         self._site = site
         self._site_changed = site.file.stat().st_mtime_ns
         self._workspace = Workspace(site)
-        self._erased = ErasedTracklets(self._workspace)
         self._clips = ClipCache(settings.clip_cache_bytes)
-        self._clips_of: tuple[int, ...] | None = None
-        self._hidden: tuple[LoadedGallery, tuple[int, ...], NDArray[np.int64]] | None = None
         self._boxes = BoxProposer(settings.max_image_pixels)
         self._map = SiteMapPicture()
-        self._recordings: dict[tuple[str, str], tuple[float, RecordingPath | None]] = {}
+        self._recordings = RecordingFinder(self._workspace)
         self._segments = SegmentCache(self._workspace.gallery)
         self._looks = Looks()
         self._repository: GalleryRepository | None = None
+        self._database: tuple[int, int] | None = None
         self._loaded: LoadedGallery | None = None
         self._look_again = 0.0
         self._tried: tuple[int, str | None] | None = None
@@ -259,22 +246,6 @@ class SiteSearch:
             exclude_tracklets,
         )
 
-    def _findable(self, caller: Caller, gallery: LoadedGallery, filters: SearchFilters) -> NDArray[np.bool_] | None:
-        """Which rows a search may find: what the filters and the caller's rights let through, without who was erased
-        since the gallery was loaded."""
-        allowed = gallery.columns.allowed(filters, caller.cameras(self.name))
-        stamp = self._erased.stamp()
-        known = self._hidden
-        if known is None or known[0] is not gallery or known[1] != stamp:
-            rows = (gallery.columns.row(name) for name in self._open().erased_tracklets())
-            known = gallery, stamp, np.array([row for row in rows if row is not None], np.int64)
-            self._hidden = known
-        if not len(known[2]):
-            return allowed
-        allowed = np.ones(len(gallery.index), np.bool_) if allowed is None else allowed
-        allowed[known[2]] = False
-        return allowed
-
     def _answer(
         self,
         caller: Caller,
@@ -288,7 +259,7 @@ class SiteSearch:
     ) -> SearchAnswer:
         reorders = request.rerank or evidence is not None
         wanted = max(request.top_k, _RERANK_CANDIDATES) if reorders else request.top_k
-        allowed = self._findable(caller, gallery, filters)
+        allowed = gallery.columns.allowed(filters, caller.cameras(self.name))
         rows, scores = gallery.index.search(query, wanted, allowed)
         if reorders and len(rows) > 1:
             candidates = gallery.index.vectors(rows)
@@ -417,12 +388,7 @@ class SiteSearch:
         return content
 
     def clip(self, caller: Caller, tracklet_id: str) -> bytes:
-        """A clip of the recording round a tracklet, MP4; see `wanted_clip`."""
-        wanted = self.wanted_clip(caller, tracklet_id)
-        return wanted.ready or wanted.cut()
-
-    def wanted_clip(self, caller: Caller, tracklet_id: str) -> WantedClip:
-        """A clip of the recording round a tracklet, which takes a while to cut unless it is ready.
+        """A clip of the recording round a tracklet, MP4.
 
         Raises:
             NotFound: as `crop`; or clips are off, or the recording is gone.
@@ -444,24 +410,12 @@ class SiteSearch:
             path=self._path(tracklet),
             max_width=self.settings.clip_max_width,
             sound_clock=self._shard(tracklet).sound_clock,
-            erased=self._erased.regions(tracklet.recording_sha256),
         )
-        # The mask and erasures are part of the key: a clip cut before must not be served after.
-        erasures = self._erased.stamp()
-        if erasures != self._clips_of:
-            self._clips.clear()
-            self._clips_of = erasures
-        key = (tracklet.shard, tracklet_id, span, recording, repr(camera.mask), erasures)
-
-        def cut() -> bytes:
-            content = self._clips.get(key, lambda: cut_clip(request))
-            self._record_look(caller, "clip", tracklet, _CLIP)
-            return content
-
-        ready = self._clips.find(key)
-        if ready is not None:
-            self._record_look(caller, "clip", tracklet, _CLIP)
-        return WantedClip(ready, cut)
+        # The mask is part of the key: a clip cut before it was drawn must not be served after.
+        key = (tracklet.shard, tracklet_id, span, recording, repr(camera.mask))
+        content = self._clips.get(key, lambda: cut_clip(request))
+        self._record_look(caller, "clip", tracklet, _CLIP)
+        return content
 
     def _record_look(self, caller: Caller, action: str, tracklet: StoredTracklet, kind: str) -> None:
         """Before it is shown: what cannot be recorded is not looked at."""
@@ -506,22 +460,9 @@ class SiteSearch:
 
     def _recording(self, tracklet: StoredTracklet) -> RecordingPath | None:
         """The recording's file, when clips are on and it still lies among the camera's, with the same content."""
-        from ingest.content_hash import find_recording
-
         if not self._site.clips.enabled:
             return None
-        key = (tracklet.camera_id, tracklet.recording_sha256)
-        known = self._recordings.get(key)
-        if known is not None and known[0] > time.monotonic():
-            return known[1]
-        try:
-            path = find_recording(self._site, self._workspace, *key)
-        except (SiteError, OSError):  # a camera that site.yaml no longer has, a store that does not answer
-            path = None
-        if len(self._recordings) > _RECORDINGS_KEPT:
-            self._recordings.clear()
-        self._recordings[key] = (time.monotonic() + _RECORDING_KNOWN_S, path)
-        return path
+        return self._recordings.find(self._site, tracklet.camera_id, tracklet.recording_sha256)
 
     # What the site is.
 
@@ -547,7 +488,8 @@ class SiteSearch:
             NotIndexed: there is no gallery yet.
         """
         gallery = self.refresh()
-        held = {camera.camera_id: camera for camera in self.visible(caller).cameras()}
+        seen = self.visible(caller).cameras()
+        held = {camera.camera_id: camera for camera in seen}
         site = self._site
         written = {camera.id: camera for camera in site.cameras}
         cameras = []
@@ -573,8 +515,8 @@ class SiteSearch:
             cameras=cameras,
             tracklets=sum(camera.tracklets for camera in cameras),
             crops=sum(camera.crops for camera in cameras),
-            first_seen=min((camera.first_seen for camera in cameras if camera.first_seen), default=None),
-            last_seen=max((camera.last_seen for camera in cameras if camera.last_seen), default=None),
+            first_seen=format_moment(min((one.first_seen for one in seen if one.first_seen is not None), default=None)),
+            last_seen=format_moment(max((one.last_seen for one in seen if one.last_seen is not None), default=None)),
             clips=site.clips.enabled,
             purpose_required=site.audit.purpose == "required",
             map_url=self.map_url,
@@ -672,11 +614,17 @@ class SiteSearch:
 
     def _open(self) -> GalleryRepository:
         with self._opening:
-            if self._repository is None:
-                path = database_path(self._workspace)
-                if not path.exists():
-                    raise NotIndexed(self._no_gallery())
-                self._repository = GalleryRepository(open_database(path), self._erased)
+            path = database_path(self._workspace)
+            try:
+                stat = path.stat()
+            except FileNotFoundError:
+                raise NotIndexed(self._no_gallery()) from None
+            # A gallery that was moved away or put back from a backup is another one, whatever its rows count.
+            if self._repository is None or self._database != (stat.st_dev, stat.st_ino):
+                if self._repository is not None:
+                    self._repository.close()
+                self._repository, self._loaded = GalleryRepository(open_database(path)), None
+                self._database = (stat.st_dev, stat.st_ino)
             return self._repository
 
     def _no_gallery(self) -> str:

@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 
 from gallery_service.audit.entry_form import entry_json
 from gallery_service.audit.trail import AuditTrail, EntryFilter
-from gallery_service.build import build_gallery
+from gallery_service.build import build_gallery, database_path
 from gallery_service.caller import LOCAL, Caller, Role
+from gallery_service.database import open_database
 from gallery_service.errors import BadQuery, NotFound, NotIndexed
+from gallery_service.repository import GalleryRepository
 from gallery_service.search import SearchRequest, SiteSearch
 from gallery_service.segments import read_segment
 from gallery_service.settings import ServiceSettings
@@ -501,3 +503,30 @@ def test_a_site_can_demand_a_purpose(search: SiteSearch) -> None:
     with pytest.raises(BadQuery, match="why somebody searches"):
         search.search_tracklet(LOCAL, name, SearchRequest())
     assert search.info(LOCAL).purpose_required
+
+
+def test_a_gallery_put_back_from_elsewhere_is_taken_up(search: SiteSearch, built_gallery: Path) -> None:
+    """Also where its rows count the same: it is the file that is another."""
+    everything = len(search.refresh().shards)
+    folder = Workspace(search.site).gallery
+    folder.rename(folder.with_name("moved"))
+    with pytest.raises(NotIndexed, match="gallery_service index"):
+        search.refresh()
+    shutil.copytree(built_gallery / "gallery", folder)
+    repository = GalleryRepository(open_database(database_path(Workspace(search.site))))
+    shard, tracklet_id, _ = repository.crop_counts()[0]
+    repository.tombstone([(shard, tracklet_id)])
+    repository.close()
+    assert len(search.refresh().shards) == everything - 1
+
+
+def test_times_are_compared_as_times(search: SiteSearch) -> None:
+    """As text, a whole second comes after the fractions that follow it."""
+    workspace = Workspace(search.site)
+    for number, fraction in ((1, 500_000), (2, 0)):
+        start = synthetic.START.replace(year=2020, microsecond=fraction)
+        walk = synthetic.Walk(1, 0.0, 2.0)
+        sha256 = synthetic.pseudo_sha256(str(number))
+        synthetic.add_shard(workspace, number, [walk], sha256=sha256, start=start)
+    build_gallery(search.site, threads=1, quiet=True)
+    assert search.info(LOCAL).first_seen == "2020-03-01T08:00:00Z"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.content_hash import ContentHashes, find_recording
+from ingest.content_hash import ContentHashes, DamagedHashes, RecordingFinder, hashes_file, read_hashes
 from ingest.site import SiteConfig, parse_site
 from ingest.video import VideoError
 from ingest.workspace import Workspace
@@ -55,15 +55,47 @@ def test_missing(site: SiteConfig) -> None:
         ContentHashes(Workspace(site)).sha256(site.folder / "b.mp4")
 
 
-def test_a_recording_is_found_by_content_under_any_name(site: SiteConfig) -> None:
+def test_a_recording_is_found_by_content_under_any_name(site: SiteConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace, path = Workspace(site), site.folder / "a.mp4"
     hashes = ContentHashes(workspace)
     content = hashes.sha256(path)
     hashes.save()
-    assert find_recording(site, workspace, "cam1", content) == path
-    assert find_recording(site, workspace, "cam1", "0" * 64) is None
+    monkeypatch.setattr("ingest.content_hash.FOUND_FOR_S", 0.0)
+    recordings = RecordingFinder(workspace)
+    assert recordings.find(site, "cam1", content) == path
+    assert recordings.find(site, "cam1", "0" * 64) is None
+    assert recordings.find(site, "cam9", content) is None
     path.rename(site.folder / "b.mp4")
-    assert find_recording(site, workspace, "cam1", content) is None  # not hashed under this name yet
+    assert recordings.find(site, "cam1", content) is None  # not hashed under this name yet
     hashes.sha256(site.folder / "b.mp4")
     hashes.save()
-    assert find_recording(site, workspace, "cam1", content) == site.folder / "b.mp4"
+    assert recordings.find(site, "cam1", content) == site.folder / "b.mp4"
+
+
+def test_finding_many_recordings_reads_the_hashes_once(site: SiteConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = Workspace(site)
+    hashes = ContentHashes(workspace)
+    content = hashes.sha256(site.folder / "a.mp4")
+    hashes.save()
+    read = []
+    monkeypatch.setattr("ingest.content_hash.read_hashes", lambda path: read.append(path) or read_hashes(path))
+    recordings = RecordingFinder(workspace)
+    assert all(recordings.find(site, "cam1", content) for _ in range(20))
+    assert len(read) == 1
+
+
+def test_a_flipped_bit_in_the_hashes_is_noticed(site: SiteConfig) -> None:
+    """Wherever it is: a hash that is another would make a recording another."""
+    workspace = Workspace(site)
+    hashes = ContentHashes(workspace)
+    hashes.sha256(site.folder / "a.mp4")
+    hashes.save()
+    path = hashes_file(workspace)
+    whole = path.read_bytes()
+    for bit in range(0, 8 * len(whole), 11):
+        changed = bytearray(whole)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        with pytest.raises(DamagedHashes, match="delete it"):
+            read_hashes(path)
+    assert ContentHashes(workspace).known(site.folder / "a.mp4") is None

@@ -13,7 +13,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 
-from ingest.content_hash import find_recording
+from ingest.content_hash import RecordingFinder
 from ingest.pipeline import ingest_site
 from ingest.recording_file import StoreError, find_objects
 from ingest.site import load_site
@@ -64,7 +64,7 @@ def test_a_site_whose_recordings_lie_in_a_store_has_the_same_shards(
     assert ingest_site(remote).new == 1
     workspace = Workspace(remote)
     sha256 = next((workspace.shards / "cam1").glob("*/summary.json")).read_text().split('"video_sha256": "')[1][:64]
-    found = find_recording(remote, workspace, "cam1", sha256)
+    found = RecordingFinder(workspace).find(remote, "cam1", sha256)
     assert found is not None
     assert [f.pts_s for f in frames_between(found, 1.0, 1.2, sound_clock=True)] == pytest.approx(
         [1.0, 1.05, 1.1, 1.15, 1.2]

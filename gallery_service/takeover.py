@@ -51,7 +51,7 @@ def check_takeover(
     try:
         loaded = load_gallery(SegmentCache(gallery), repository, bundle, embedder, [], bundle.version)
         return [
-            *_crops_without_vector(gallery, repository, bundle.version),
+            *crops_without_vector(gallery, repository, bundle.version),
             *_not_found_by_themselves(loaded, draw),
             *_embedded_differently(gallery, repository, embedder, shards, draw),
         ]
@@ -59,7 +59,12 @@ def check_takeover(
         return [str(error)]
 
 
-def _crops_without_vector(gallery: Path, repository: GalleryRepository, version: str) -> list[str]:
+def crops_without_vector(gallery: Path, repository: GalleryRepository, version: str) -> list[str]:
+    """Tracklets of shards that a model has embedded, not all of whose crops have a vector; in words.
+
+    Raises:
+        SegmentError: a segment is damaged.
+    """
     stored: dict[tuple[str, str], int] = {}
     for one in repository.segments(version):
         segment = read_segment(gallery, one.name, tensors=("crop_tracklet",))

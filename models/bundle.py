@@ -1,7 +1,8 @@
 """Model bundles: an immutable folder that holds everything needed to embed, and the store that says which one is live.
 
     <models>/<version>/model.onnx        images (N, 3, H, W) RGB 0..255 → embeddings (N, D) of length 1
-    <models>/<version>/bundle.json       what it is, and the SHA-256 of every other file
+    <models>/<version>/bundle.json       what it is, and the SHA-256 of the files beside it
+    <models>/<version>/SHA256SUMS        the SHA-256 of bundle.json
     <models>/<version>/calibration.json  how a similarity becomes a probability
     <models>/current                     the live version's name
     <models>/history                     promoted versions, one a line, the live one last
@@ -35,6 +36,9 @@ INPUT = "images"
 
 OUTPUT = "embeddings"
 """Name of the graph's output."""
+
+SUMS = "SHA256SUMS"
+"""Has the checksum of bundle.json, in the form that sha256sum writes."""
 
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -161,6 +165,7 @@ def write_bundle(
             "files": {name: sha256_file(temporary / name) for name in ("model.onnx", "calibration.json")},
         }
         write_json(temporary / "bundle.json", record)
+        write_text(temporary / SUMS, f"{sha256_file(temporary / 'bundle.json')}  bundle.json\n")
         try:
             publish_folder(temporary, out_dir)
         except FileExistsError:
@@ -202,7 +207,7 @@ def load_bundle(path: str | Path) -> Bundle:
     version = _need(record, "version", str, path)
     if not _VERSION.fullmatch(version):
         raise BundleError(f"{path / 'bundle.json'}: field version {version!r} is no version name")
-    return Bundle(
+    bundle = Bundle(
         path=path,
         version=version,
         arch=_need(record, "arch", str, path),
@@ -214,6 +219,11 @@ def load_bundle(path: str | Path) -> Bundle:
         metrics=_need(record, "metrics", dict, path),
         calibration=_calibration(path / "calibration.json"),
     )
+    sums = path / SUMS
+    # Bundles of earlier versions have none.
+    if sums.exists() and sums.read_bytes() != f"{sha256_file(path / 'bundle.json')}  bundle.json\n".encode():
+        raise BundleError(f"{path / 'bundle.json'}: its SHA-256 is not the one in {SUMS}; {_AGAIN}")
+    return bundle
 
 
 class ModelStore:

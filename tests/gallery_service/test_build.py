@@ -264,6 +264,7 @@ def test_what_is_gone_is_forgotten(site: SiteConfig) -> None:
     second = shutil.copytree(workspace.models / first.version, workspace.models / "m-2")
     bundle = json.loads((second / "bundle.json").read_text()) | {"version": "m-2"}
     (second / "bundle.json").write_text(json.dumps(bundle))
+    (second / "SHA256SUMS").unlink()
     ModelStore(workspace.models).promote("m-2")
     shutil.rmtree(workspace.models / first.version)
     stray = workspace.gallery / "m-2" / "cam1" / ".x.safetensors.1.tmp"

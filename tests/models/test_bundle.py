@@ -62,7 +62,8 @@ def bundle(shared_bundle: Bundle, tmp_path: Path) -> Bundle:
 
 
 def test_what_is_in_a_bundle(shared_bundle: Bundle, net: ReidNet) -> None:
-    assert {file.name for file in shared_bundle.path.iterdir()} == {"model.onnx", "bundle.json", "calibration.json"}
+    names = {"model.onnx", "bundle.json", "calibration.json", "SHA256SUMS"}
+    assert {file.name for file in shared_bundle.path.iterdir()} == names
     assert json.loads((shared_bundle.path / "calibration.json").read_text()) == {"schema": 1, "calibrated": False}
     assert shared_bundle == Bundle(
         path=shared_bundle.path,
@@ -286,6 +287,7 @@ def store(shared_bundle: Bundle, tmp_path: Path) -> ModelStore:
             (folder / file.name).write_bytes(file.read_bytes())
         record = json.loads((folder / "bundle.json").read_text())
         (folder / "bundle.json").write_text(json.dumps(record | {"version": version}))
+        (folder / "SHA256SUMS").unlink()
         os.utime(folder / "bundle.json", (1_000_000 - number, 1_000_000 + number))
     return ModelStore(tmp_path / "models")
 

@@ -1,1 +1,0 @@
-"""Erasing people from a site: everywhere at once, for good, and with proof."""

@@ -1,0 +1,276 @@
+"""Everything a site's gallery stands on, read in full and compared with its checksums or with where it was made from.
+
+    what                                    how a change shows
+    gallery.sqlite                          SQLite's own check; rows of shards against the shards; the audit log's
+                                            chain
+    gallery/**/*.safetensors                the checksums in the file, and the digest in its name
+    shards/*/*/                             the checksums in summary.json, and that of summary.json in the database
+    models/*/                               the checksums in bundle.json, and that of bundle.json in SHA256SUMS
+    models/current, models/history          they name versions that are there
+    content_hashes.json, erasures.jsonl     the checksums in them
+
+What is made again by its command (status/, reports) and what only training reads (runs/) has no checksum.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from gallery_service.audit.trail import AuditTrail
+from gallery_service.build import database_path
+from gallery_service.database import open_database
+from gallery_service.errors import GalleryError, SegmentError
+from gallery_service.repository import GalleryRepository
+from gallery_service.segments import read_segment, segment_path
+from gallery_service.shard_rows import shard_rows
+from gallery_service.tables import AuditRow
+from gallery_service.takeover import crops_without_vector
+from ingest.content_hash import DamagedHashes, hashes_file, read_hashes
+from ingest.erasures import ErasureError, load_erasures
+from ingest.shards import CROPS, MANIFEST, SUMMARY, TRACKLETS, Shard, ShardError, open_shard
+from ingest.site import SiteConfig
+from ingest.workspace import Workspace
+from models.atomic import sha256_file
+from models.bundle import BundleError, ModelStore
+
+_MOST_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A file that is not what it was, and how that shows."""
+
+    path: Path
+    problem: str
+
+
+@dataclass
+class Verification:
+    """What was checked.
+
+    Attributes:
+        checked: how many things of each kind.
+        damaged: what is wrong.
+        unsure: what could not be checked, in words.
+    """
+
+    checked: Counter[str] = field(default_factory=Counter)
+    damaged: list[Damage] = field(default_factory=list)
+    unsure: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """What the command prints."""
+        damaged = [{"path": str(damage.path), "problem": damage.problem} for damage in self.damaged]
+        return {"schema": 1, "checked": dict(self.checked), "damaged": damaged, "unsure": self.unsure}
+
+    def wrong(self, path: Path, problem: object) -> None:
+        """Note a damage."""
+        self.damaged.append(Damage(path, str(problem)))
+
+
+def verify_site(site: SiteConfig) -> Verification:
+    """Check a site's workspace. A segment that is damaged is taken out of the searches, so that the next index run
+    makes it again; nothing else is changed.
+
+    Raises:
+        WorkspaceBusy: the gallery is being written to.
+    """
+    workspace = Workspace(site)
+    found = Verification()
+    with workspace.gallery_lock():
+        _check_models(ModelStore(workspace.models), found)
+        _check_records(workspace, found)
+        path = database_path(workspace)
+        repository = _open_gallery(path, found) if path.exists() else None
+        if repository is None:
+            _check_shards(workspace, {}, found)
+            return found
+        try:
+            shards = _check_shards(workspace, repository.summaries(), found)
+            _check_gallery(workspace, repository, shards, found)
+        except SQLAlchemyError as error:
+            found.wrong(path, f"a row cannot be read ({error}); restore it from a backup")
+        finally:
+            repository.close()
+    return found
+
+
+def _check_models(store: ModelStore, found: Verification) -> None:
+    folders = sorted(path for path in store.folder.glob("*") if path.is_dir() and not path.name.startswith("."))
+    for folder in folders:
+        found.checked["models"] += 1
+        try:
+            store.load(folder.name)
+        except BundleError as error:
+            found.wrong(folder, error)
+    names = {folder.name for folder in folders}
+    for path in (store.folder / "current", store.folder / "history"):
+        if path.exists():
+            text = path.read_bytes()
+            lines = text.decode("utf-8", "replace").split("\n")
+            unknown = [line for line in lines[:-1] if line not in names]
+            if unknown or lines[-1]:
+                found.wrong(path, f"names {(unknown or lines)[0][:80]!r}, which is no model here; promote one again")
+
+
+def _check_records(workspace: Workspace, found: Verification) -> None:
+    hashes = hashes_file(workspace)
+    if hashes.exists():
+        found.checked["recordings' hashes"] += 1
+        try:
+            read_hashes(hashes)
+        except (DamagedHashes, OSError) as error:
+            found.wrong(hashes, error)
+    if workspace.erasures.exists():
+        found.checked["lists of erasures"] += 1
+        try:
+            load_erasures(workspace.erasures)
+        except ErasureError as error:
+            found.wrong(workspace.erasures, error)
+
+
+def _open_gallery(path: Path, found: Verification) -> GalleryRepository | None:
+    """The rows, None where they cannot be trusted."""
+    problems = _inconsistencies(path)
+    try:
+        if not problems:
+            repository = GalleryRepository(open_database(path))
+            problems = _changed_definitions(path)
+            if not problems:
+                return repository
+            repository.close()
+    except (GalleryError, SQLAlchemyError) as error:
+        problems = [str(error)]
+    for problem in problems:
+        found.wrong(path, problem)
+    return None
+
+
+def _check_shards(workspace: Workspace, indexed: Mapping[str, str], found: Verification) -> dict[str, Shard]:
+    """The shards that are as they were, by name.
+
+    Args:
+        indexed: the checksum that the summary of a shard had when it was indexed, by the shard's name.
+    """
+    shards = {}
+    for folder in sorted(workspace.shards.glob("*/*")):
+        if not folder.is_dir() or folder.name.startswith("."):
+            continue
+        found.checked["shards"] += 1
+        name = f"{folder.parent.name}/{folder.name}"
+        try:
+            shard = open_shard(folder)
+            if indexed.get(name) not in (None, sha256_file(folder / SUMMARY)):
+                raise ShardError("is not as it was when it was indexed; ingest the recording again")
+            if shard.camera_id != folder.parent.name:
+                raise ShardError(f"belongs to camera '{shard.camera_id}'; move it back")
+        except (ShardError, OSError) as error:
+            found.wrong(folder / SUMMARY, error)
+            continue
+        if _is_whole(shard, found):
+            shards[name] = shard
+    return shards
+
+
+def _is_whole(shard: Shard, found: Verification) -> bool:
+    sums = shard.summary.get("files")
+    if not isinstance(sums, dict):
+        found.unsure.append(f"{shard.path}: was written before shards had checksums")
+        return True
+    before = len(found.damaged)
+    for file in (CROPS, MANIFEST, TRACKLETS):
+        try:
+            if sha256_file(shard.path / file) != sums.get(file):
+                found.wrong(shard.path / file, f"its checksum is not the one in {SUMMARY}; ingest the recording again")
+        except OSError as error:
+            found.wrong(shard.path / file, error.strerror)
+    return len(found.damaged) == before
+
+
+def _check_gallery(
+    workspace: Workspace, repository: GalleryRepository, shards: Mapping[str, Shard], found: Verification
+) -> None:
+    path = database_path(workspace)
+    audit = AuditTrail(repository.engine, AuditRow).verify()
+    found.checked["entries of the audit log"] += audit.entries
+    if audit.problem is not None:
+        found.wrong(path, f"the audit log is broken: {audit.problem}")
+    _check_rows(path, repository, shards, found)
+    if not _check_segments(path, repository, workspace.gallery, found):
+        for version in sorted(repository.versions()):
+            for problem in crops_without_vector(workspace.gallery, repository, version):
+                found.wrong(path, f"model {version}: {problem}; run the index command again")
+
+
+def _inconsistencies(path: Path) -> list[str]:
+    """What SQLite itself finds wrong. Every index holds its columns once more, and they are compared."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.text_factory = lambda text: text.decode("utf-8", "replace")  # it quotes what it found
+        try:
+            found = [row[0] for row in connection.execute(f"PRAGMA integrity_check({_MOST_SHOWN})")]
+            orphans = [
+                f"a row of {row[0]} belongs to nothing" for row in connection.execute("PRAGMA foreign_key_check")
+            ]
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter where the error itself quotes
+            return [f"{error}; restore it from a backup"]
+    return [f"{problem}; restore it from a backup" for problem in found if problem != "ok"] + orphans[:_MOST_SHOWN]
+
+
+def _changed_definitions(path: Path) -> list[str]:
+    """Tables, indexes and triggers that are not as the migrations make them."""
+    with tempfile.TemporaryDirectory() as folder:
+        fresh = Path(folder) / path.name
+        open_database(fresh).dispose()
+        found, wanted = _definitions(path), _definitions(fresh)
+    changed = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
+    return [f"the definition of {name} was changed; restore it from a backup" for name in changed]
+
+
+def _definitions(path: Path) -> dict[str, str | None]:
+    with closing(sqlite3.connect(path)) as connection:
+        return dict(connection.execute("SELECT type || ' ' || name, sql FROM sqlite_master").fetchall())
+
+
+def _check_rows(path: Path, repository: GalleryRepository, shards: Mapping[str, Shard], found: Verification) -> None:
+    """A shard's rows say what the shard says."""
+    for name in sorted(repository.shards() & shards.keys()):
+        found.checked["rows of shards"] += 1
+        row, tracklets, buried = repository.rows_of(name)
+        try:
+            now, tracklets_now = shard_rows(shards[name])
+        except (ShardError, OSError):
+            continue  # its files were named already
+        expected = [{**one, "camera_id": now["camera_id"]} for one in tracklets_now if one["tracklet_id"] not in buried]
+        if row != now or tracklets != expected:
+            found.wrong(path, f"the rows of shard {name} are not what the shard says; restore it from a backup")
+
+
+def _check_segments(database: Path, repository: GalleryRepository, gallery: Path, found: Verification) -> bool:
+    """Whether a segment is damaged; it is taken out of the searches then."""
+    damaged = []
+    for row in repository.segments():
+        found.checked["segments"] += 1
+        path = segment_path(gallery, row.name)
+        try:
+            segment = read_segment(gallery, row.name)
+        except SegmentError as error:
+            found.wrong(path, error)
+            damaged.append(row.name)
+            continue
+        described = (segment.model_version, segment.camera_id, segment.day, len(segment.tracklet_ids))
+        if (*described, path.stat().st_size) != (
+            row.model_version, row.camera_id, row.day, row.tracklets, row.size_bytes,
+        ):  # fmt: skip
+            found.wrong(database, f"the row of segment {row.name} is not what the segment says")
+    if damaged:
+        repository.remove_segments(damaged)
+    return bool(damaged)

@@ -1,0 +1,145 @@
+"""The verify command: a flipped bit in any file is found and named."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from gallery_service.build import build_gallery, database_path
+from gallery_service.database import open_database
+from gallery_service.repository import GalleryRepository
+from gallery_service.verification import verify_site
+from ingest.site import SiteConfig
+from ingest.workspace import Workspace
+
+from . import synthetic
+
+# What ingest and the user keep elsewhere, and what its command makes again.
+UNCHECKED = ("site.yaml", "recordings/", "status/", ".lock")
+
+
+def flip(path: Path, draw: random.Random) -> int:
+    """Flip one bit of a file; which."""
+    content = bytearray(path.read_bytes())
+    bit = draw.randrange(8 * len(content))
+    content[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(content)
+    return bit
+
+
+def rows(path: Path) -> list[str] | None:
+    """Everything a database says; None where it cannot be read."""
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            return list(connection.iterdump())
+    except (sqlite3.DatabaseError, UnicodeDecodeError):
+        return None
+
+
+def checked_files(site: SiteConfig) -> list[Path]:
+    names = [path.relative_to(site.folder).as_posix() for path in site.folder.rglob("*") if path.is_file()]
+    return [site.folder / name for name in sorted(names) if not name.startswith(UNCHECKED)]
+
+
+def test_a_whole_workspace_has_nothing_wrong(indexed_site: SiteConfig) -> None:
+    found = verify_site(indexed_site)
+    assert (found.damaged, found.unsure) == ([], [])
+    assert found.checked == {
+        "models": 1, "recordings' hashes": 1, "shards": 3, "rows of shards": 3, "segments": 3,
+        "entries of the audit log": 0,
+    }  # fmt: skip
+
+
+def test_a_flipped_bit_in_any_file_is_found_and_named(indexed_site: SiteConfig) -> None:
+    draw = random.Random(7)
+    database = database_path(Workspace(indexed_site))
+    whole = database.read_bytes()
+    files = [path for path in checked_files(indexed_site) if path != database]
+    assert {path.suffix for path in files} == {".json", ".onnx", ".parquet", ".safetensors", ".tar", ""}
+    for path in files:
+        before = path.read_bytes()
+        bit = flip(path, draw)
+        named = {damage.path for damage in verify_site(indexed_site).damaged}
+        assert named == {path.parent if path.parent.parent.name == "models" else path}, f"bit {bit} of {path}"
+        path.write_bytes(before)
+        database.write_bytes(whole)
+
+
+def test_a_flipped_bit_in_the_database_is_found_or_changes_nothing(indexed_site: SiteConfig) -> None:
+    """Unused bytes of its pages say nothing, and nothing says how they were."""
+    draw = random.Random(11)
+    database = database_path(Workspace(indexed_site))
+    whole, said = database.read_bytes(), rows(database)
+    found = 0
+    for _ in range(25):
+        bit = flip(database, draw)
+        damaged = verify_site(indexed_site).damaged
+        assert {damage.path for damage in damaged} <= {database}
+        assert damaged or rows(database) == said, f"bit {bit}"
+        found += bool(damaged)
+        for path in database.parent.glob("gallery.sqlite*"):
+            path.unlink()
+        database.write_bytes(whole)
+    assert found
+
+
+def test_a_changed_value_in_a_row_is_found(indexed_site: SiteConfig) -> None:
+    """Where SQLite itself sees nothing wrong."""
+    path = database_path(Workspace(indexed_site))
+    for change in (
+        "UPDATE tracklets SET first_seen = first_seen + 1 WHERE rowid = 1",
+        "UPDATE tracklets SET camera_id = 'cam9' WHERE rowid = 2",
+        "DELETE FROM tracklets WHERE rowid = 3",
+        "UPDATE shards SET crops = crops + 1 WHERE rowid = 1",
+        "UPDATE segments SET day = '2026-03-02' WHERE rowid = 1",
+        "DELETE FROM segments WHERE rowid = 1",
+    ):
+        whole = path.read_bytes()
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute(change)
+        damaged = verify_site(indexed_site).damaged
+        assert damaged, change
+        assert {damage.path for damage in damaged} == {path}, change
+        path.write_bytes(whole)
+
+
+def test_a_damaged_segment_leaves_the_searches_and_index_makes_it_again(indexed_site: SiteConfig) -> None:
+    workspace = Workspace(indexed_site)
+    segment = next(workspace.gallery.rglob("*.safetensors"))
+    before = segment.read_bytes()
+    flip(segment, random.Random(3))
+    assert [damage.path for damage in verify_site(indexed_site).damaged] == [segment]
+    assert build_gallery(indexed_site, threads=1, quiet=True).added["shards"] == 1
+    assert segment.read_bytes() == before
+    assert verify_site(indexed_site).damaged == []
+
+
+def test_a_tombstone_is_no_damage(indexed_site: SiteConfig) -> None:
+    repository = GalleryRepository(open_database(database_path(Workspace(indexed_site))))
+    shard, tracklet_id, _ = repository.crop_counts()[0]
+    repository.tombstone([(shard, tracklet_id)])
+    repository.close()
+    assert verify_site(indexed_site).damaged == []
+
+
+def test_what_cannot_be_checked_is_said(indexed_site: SiteConfig) -> None:
+    """A shard of an earlier version."""
+    workspace = Workspace(indexed_site)
+    folder = synthetic.add_shard(workspace, 1, synthetic.walks_of(1, 1), sha256=synthetic.pseudo_sha256("old"))
+    summary = folder / "summary.json"
+    lines = summary.read_text().split(' "files": {')
+    summary.write_text(lines[0] + lines[1].split("},\n", 1)[1])
+    found = verify_site(indexed_site)
+    assert found.damaged == []
+    assert [str(folder) in remark for remark in found.unsure] == [True]
+
+
+@pytest.mark.parametrize("broken", ["models/current", "models/history"])
+def test_a_name_of_no_model_is_found(indexed_site: SiteConfig, broken: str) -> None:
+    path = indexed_site.folder / broken
+    path.write_text("m-0000\n")
+    assert [damage.path for damage in verify_site(indexed_site).damaged] == [path]

@@ -130,11 +130,16 @@ def _train(
     from calr.start_model import start_model
     from calr.training_run import run_training
     from calr.training_set import from_crop_set
+    from ingest.derived import RUN_SHARDS
     from models.weights import save_checkpoint
 
     began = monotonic()
     folder = workspace.runs / run_id
     folder.mkdir(parents=True, exist_ok=True)
+    if is_first():
+        # Before anything is made from crops: whoever is erased must be found here.
+        names = sorted(f"{shard.camera_id}/{shard.path.name}" for shard in crops.shards)
+        write_json(folder / RUN_SHARDS, {"schema": 1, "shards": names})
     start = start_model(site)  # before anything slow: weights that do not fit are the likeliest mistake
     leave_one_core()
     precision = best_precision()

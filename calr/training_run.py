@@ -1,6 +1,7 @@
 """A training run in its folder: both stages, epoch after epoch, stoppable at any moment and continued where it was.
 
     runs/<run-id>/
+        shards.json                    from which shards it learns (a site's run), for whoever erases somebody
         checkpoints/NNNN.safetensors   after every epoch, the last two
         labels/<stage>-EE.safetensors  who was taken for whom in each epoch
         metrics.jsonl                  a line per epoch

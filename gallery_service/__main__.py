@@ -145,6 +145,49 @@ def search(
 
 
 @app.command()
+def erase(
+    site: SiteArgument,
+    tracklet: Annotated[list[str] | None, typer.Option(help="This tracklet, by its id; can be repeated.")] = None,
+    camera: Annotated[str | None, typer.Option(help="What this camera saw.")] = None,
+    since: Annotated[str | None, typer.Option(help="From this moment on, as 2026-03-01T08:00, site time.")] = None,
+    until: Annotated[str | None, typer.Option(help="Up to this moment.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All that the camera saw, at unknown times too.")] = False,
+    expired: Annotated[bool, typer.Option("--expired", help="What is older than site.yaml's retention_days.")] = False,
+    reason: Annotated[str, typer.Option(help="Why, for the proof and the audit log.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do it.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would go; so does leaving --yes out.")] = (
+        False
+    ),
+    check: Annotated[
+        str | None, typer.Option("--verify", metavar="PROOF", help="Look again for what that erasure erased.")
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the proofs as JSON on standard output.")] = False,
+) -> None:
+    """Erase tracklets, or what a camera saw, from everywhere: crops, vectors, rows, reports, training runs; with proof.
+
+    Killed on the way, it goes on when it is run again. The proof lies in erasures/ in the site's workspace.
+
+    Exit status: 0 gone; 1 nothing was erased; 3 something of it was found afterwards.
+    """
+    with readable_errors():
+        from gallery_service.erasure.command import run_erasure, verify_proof
+
+        if check is not None:
+            clean = verify_proof(site, check, json_)
+        else:
+            choice = {
+                "tracklets": tracklet or [],
+                "camera": camera,
+                "since": since,
+                "until": until,
+                "everything": everything,
+            }
+            clean = run_erasure(site, choice, expired, reason, yes and not dry_run, json_)
+    if not clean:
+        raise typer.Exit(3)
+
+
+@app.command()
 def serve(
     sites: Annotated[list[str], typer.Argument(metavar="SITE...", help="Names of sites, or their folders.")],
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
@@ -154,6 +197,7 @@ def serve(
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     with readable_errors():
         from gallery_service.app import create_app
+        from gallery_service.erasure.retention import keeping_retention
         from gallery_service.search import SiteSearch
         from gallery_service.serving import address_of, loopback_socket, run
         from gallery_service.settings import ServiceSettings
@@ -174,7 +218,8 @@ def serve(
         def announce() -> None:
             print(f"serving {', '.join(served)} on {address} (Ctrl-C stops)", file=sys.stderr, flush=True)
 
-        run(create_app(served.values(), settings), listening, settings, announce)
+        with keeping_retention(served.values()):
+            run(create_app(served.values(), settings), listening, settings, announce)
         print("stopped", file=sys.stderr)
 
 

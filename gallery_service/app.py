@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -16,18 +16,23 @@ from starlette.middleware import Middleware
 from gallery_service.access.gate import Gate
 from gallery_service.access.rules import refuse_routes_without_a_rule
 from gallery_service.audit.routes import audit
+from gallery_service.clip_queue import ClipQueue
 from gallery_service.endpoints import api, router
-from gallery_service.errors import GalleryError
+from gallery_service.erasure.routes import erasures
+from gallery_service.errors import Busy, GalleryError
 from gallery_service.internal_errors import InternalErrors
 from gallery_service.investigations.endpoints import investigations
-from gallery_service.limits import BodyLimit
+from gallery_service.limits import BodyLimit, RequestLimit
 from gallery_service.measurements import Measurements, RequestMeasurement
 from gallery_service.origin import LOOPBACK_NAMES, SameOrigin, TrustedHosts
-from gallery_service.pages import FOLDER, pages
+from gallery_service.pages import STATIC, pages, problem, wants_page
 from gallery_service.search import SiteSearch
 from gallery_service.security_headers import SecurityHeaders
 from gallery_service.settings import ServiceSettings
 from models.images import ImageError
+
+RETRY_AFTER_S = 2
+"""What a client is told that comes when too much is being done."""
 
 
 def create_app(sites: Iterable[SiteSearch], settings: ServiceSettings) -> FastAPI:
@@ -56,6 +61,7 @@ def create_app(sites: Iterable[SiteSearch], settings: ServiceSettings) -> FastAP
         redoc_url=None,
         middleware=[
             Middleware(SecurityHeaders),
+            Middleware(RequestLimit, most=settings.max_requests),
             Middleware(InternalErrors),
             Middleware(RequestMeasurement, measurements=measurements),
             Middleware(TrustedHosts, names=[*LOOPBACK_NAMES, *settings.allowed_hosts]),
@@ -72,37 +78,42 @@ def create_app(sites: Iterable[SiteSearch], settings: ServiceSettings) -> FastAP
     )
     app.state.sites = served
     app.state.measurements = measurements
+    app.state.clip_queue = ClipQueue()
     app.include_router(api)
+    app.include_router(erasures)
     app.include_router(investigations)
     app.include_router(audit)
     app.include_router(router)
     app.include_router(pages)
-    app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
     refuse_routes_without_a_rule(app)
     return app
 
 
-def _answer(status: int, detail: str, headers: Any = None) -> JSONResponse:
+def _answer(request: Request, status: int, detail: str, headers: Any = None) -> Response:
+    if wants_page(request):
+        return problem(request, status, detail)
     return JSONResponse({"detail": detail}, status, headers)
 
 
-async def _gallery_error(_: Request, error: Exception) -> JSONResponse:
-    return _answer(error.status if isinstance(error, GalleryError) else 500, str(error))
+async def _gallery_error(request: Request, error: Exception) -> Response:
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if isinstance(error, Busy) else None
+    return _answer(request, error.status if isinstance(error, GalleryError) else 500, str(error), headers)
 
 
-async def _image_error(_: Request, error: Exception) -> JSONResponse:
-    return _answer(422, str(error))
+async def _image_error(request: Request, error: Exception) -> Response:
+    return _answer(request, 422, str(error))
 
 
-async def _validation_error(_: Request, error: Exception) -> JSONResponse:
+async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     problems = [f"{'.'.join(str(part) for part in one['loc'][1:])}: {one['msg']}" for one in error.errors()]
-    return _answer(422, "; ".join(problems))
+    return _answer(request, 422, "; ".join(problems))
 
 
-async def _http_error(_: Request, error: Exception) -> JSONResponse:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     detail = str(error.detail)
     if error.status_code == 404 and detail == "Not Found":
         detail = "there is nothing at this address; /openapi.json lists what there is"
-    return _answer(error.status_code, detail, error.headers)
+    return _answer(request, error.status_code, detail, error.headers)

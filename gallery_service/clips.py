@@ -1,18 +1,18 @@
 """Short clips out of the recordings, cut on demand.
 
-A clip is decoded at its presentation times, the camera's mask is blacked out in every frame before it is encoded, and
-a thin frame follows the person. Finished clips stay in memory, up to a bound; none is kept on disk.
+A clip is decoded at its presentation times, the camera's mask and whoever was erased are blacked out in every frame
+before it is encoded, and a thin frame follows the person. Times that were erased as a whole are left out. Clips are
+made and kept in memory, up to a bound; nothing of them is ever on disk.
 """
 
 from __future__ import annotations
 
-import tempfile
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gallery_service.errors import NotFound
+from ingest.erasures import ErasedRegions
 from ingest.mask import Polygon, black_out
 from ingest.recording_file import RecordingPath
 from ingest.video import VideoError, frames_between
@@ -40,6 +41,7 @@ class ClipRequest:
         path: the person's boxes, rows of t, x1, y1, x2, y2 by ascending t, in seconds and pixels; may be empty.
         max_width: wider recordings are scaled down, pixels.
         sound_clock: the recording's timestamps are right as they stand (`ingest.video.frames_between`).
+        erased: what was erased of the recording.
     """
 
     recording: RecordingPath
@@ -49,6 +51,7 @@ class ClipRequest:
     path: Sequence[tuple[float, float, float, float, float]]
     max_width: int = 1280
     sound_clock: bool = True
+    erased: ErasedRegions = field(default_factory=lambda: ErasedRegions([]))
 
 
 def centred_span(start_s: float, end_s: float, seconds: float) -> tuple[float, float]:
@@ -84,36 +87,40 @@ def cut_clip(request: ClipRequest) -> bytes:
     """
     import av
 
+    # The muxer reads its output again to move the index to the front, so it needs a file: this one has no name.
+    memory = os.memfd_create("clip")
     try:
-        # The muxer reads its output again to move the index to the front, so it needs a real file.
-        with tempfile.TemporaryDirectory(prefix="calr-clip-") as folder:
-            target = Path(folder) / "clip.mp4"
-            frames = _encode(request, target)
-            content = target.read_bytes() if frames else b""
+        frames = _encode(request, f"/proc/self/fd/{memory}")
+        content = os.pread(memory, os.fstat(memory).st_size, 0) if frames else b""
     except (OSError, VideoError, av.error.FFmpegError) as error:
         raise NotFound(
             f"the recording of this clip cannot be read ({type(error).__name__}); is it still there?"
         ) from None
+    finally:
+        os.close(memory)
     if not content:
-        raise NotFound("the recording has no picture at that time; it may have been replaced since it was ingested")
+        raise NotFound("the recording has no picture at that time; it was erased, or replaced since it was ingested")
     return content
 
 
-def _encode(request: ClipRequest, target: Path) -> int:
+def _encode(request: ClipRequest, target: str) -> int:
     import av
 
     count = 0
     last_ms = -1
     stream: Any = None
     scale = 1.0
-    with av.open(str(target), "w", format="mp4", options={"movflags": "+faststart"}) as output:
+    with av.open(target, "w", format="mp4", options={"movflags": "+faststart"}) as output:
         for frame in frames_between(request.recording, request.start_s, request.end_s, sound_clock=request.sound_clock):
             pts_s = frame.pts_s
             milliseconds = round((pts_s - request.start_s) * 1000)
             if milliseconds <= last_ms:
                 continue
+            erased = request.erased.boxes_at(pts_s)
+            if np.isinf(erased).any():
+                continue  # all of that time was erased
             last_ms = milliseconds
-            image = black_out(frame.image, request.mask)
+            image = _without(black_out(frame.image, request.mask), erased)
             if stream is None:
                 height, width = image.shape[:2]
                 scale = min(1.0, request.max_width / width)
@@ -140,20 +147,37 @@ def _encode(request: ClipRequest, target: Path) -> int:
     return count
 
 
+def _without(image: NDArray[np.uint8], boxes: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """A picture of its own with boxes (n, 4) blacked out."""
+    height, width = image.shape[:2]
+    image = image.copy() if len(boxes) else image
+    for x1, y1, x2, y2 in np.clip(boxes, 0, [width, height, width, height]):
+        image[int(y1) : int(np.ceil(y2)), int(x1) : int(np.ceil(x2))] = 0
+    return image
+
+
 class ClipCache:
-    """Clips already cut, the most recently wanted ones, within a bound of bytes.
+    """Clips already cut, the most recently wanted ones, within a bound of bytes. What two want is cut once."""
 
-    Two requests for one clip cut it once. At most `at_once` clips are cut at the same time, so that playing a page full
-    of matches leaves the machine something for searching.
-    """
-
-    def __init__(self, max_bytes: int, at_once: int = 2) -> None:
+    def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._clips: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
         self._size = 0
         self._lock = threading.Lock()
         self._cutting: dict[tuple[object, ...], threading.Lock] = {}
-        self._slots = threading.Semaphore(at_once)
+        self._emptied = 0
+
+    def find(self, key: tuple[object, ...]) -> bytes | None:
+        """The clip of that key, where it is at hand."""
+        with self._lock:
+            return self._found(key)
+
+    def clear(self) -> None:
+        """Forget all clips, those too that are being cut now."""
+        with self._lock:
+            self._clips.clear()
+            self._size = 0
+            self._emptied += 1
 
     def get(self, key: tuple[object, ...], cut: Callable[[], bytes]) -> bytes:
         """The clip of that key, cut now when it is not at hand."""
@@ -161,6 +185,7 @@ class ClipCache:
             found = self._found(key)
             if found is not None:
                 return found
+            emptied = self._emptied
             cutting = self._cutting.setdefault(key, threading.Lock())
         with cutting:
             with self._lock:
@@ -168,13 +193,13 @@ class ClipCache:
             if found is not None:
                 return found
             try:
-                with self._slots:
-                    clip = cut()
+                clip = cut()
             finally:
                 with self._lock:
                     self._cutting.pop(key, None)
             with self._lock:
-                self._keep(key, clip)
+                if emptied == self._emptied:
+                    self._keep(key, clip)
             return clip
 
     def _found(self, key: tuple[object, ...]) -> bytes | None:

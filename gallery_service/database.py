@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from gallery_service.errors import GalleryError
 MIGRATIONS = Path(__file__).parent / "migrations"
 # Alembic's context is global to the process.
 _migrating = threading.Lock()
+_SCRUB_S = 30.0
 
 
 def open_database(path: Path) -> Engine:
@@ -41,6 +44,30 @@ def open_database(path: Path) -> Engine:
         engine.dispose()
         raise
     return engine
+
+
+def scrub_database(path: Path) -> None:
+    """Leave nothing of what was deleted in the database's files: neither in free pages nor in the write-ahead log.
+
+    Args:
+        path: of gallery.sqlite, which others may be using.
+
+    Raises:
+        GalleryError: somebody reads it all the time, or the disk is full.
+    """
+    connection = sqlite3.connect(path, timeout=_SCRUB_S, isolation_level=None)
+    try:
+        connection.execute("PRAGMA secure_delete=ON")
+        connection.execute("VACUUM")
+        give_up = time.monotonic() + _SCRUB_S
+        while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            if time.monotonic() > give_up:
+                raise GalleryError(f"{path}: in use all the time, so that its log cannot be emptied; run this again")
+            time.sleep(0.1)
+    except sqlite3.Error as error:
+        raise GalleryError(f"{path}: cannot be rid of what was deleted ({error}); run this again") from None
+    finally:
+        connection.close()
 
 
 def _configure(connection: Any, _record: object) -> None:

@@ -12,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from gallery_service.access.rules import Admin, Investigator, Viewer
 from gallery_service.byte_range import RangeNotSatisfiable, parse_range
 from gallery_service.caller import Caller, caller_of
+from gallery_service.clip_queue import ClipQueue
 from gallery_service.errors import BadQuery, GalleryError, NotFound
 from gallery_service.investigations.service import Investigations
 from gallery_service.measurements import Measurements
@@ -50,6 +51,12 @@ def measurements_of(request: Request) -> Measurements:
     """The service's metrics."""
     measurements: Measurements = request.app.state.measurements
     return measurements
+
+
+def clip_queue_of(request: Request) -> ClipQueue:
+    """Where clips are cut."""
+    queue: ClipQueue = request.app.state.clip_queue
+    return queue
 
 
 def seen_sites(request: Request, caller: Annotated[Caller, Depends(caller_of)]) -> dict[str, SiteSearch]:
@@ -222,12 +229,19 @@ def crop(
     "/sites/{site}/tracklets/{tracklet_id:path}/clip",
     summary="A clip of the recording round a tracklet",
     response_class=Response,
-    responses=error_answers(s404="Clips are off, or there is no such tracklet or recording", s416="Behind the end")
+    responses=error_answers(
+        s404="Clips are off, or there is no such tracklet or recording",
+        s416="Behind the end",
+        s503="Too many clips are being cut; Retry-After says when to come again",
+    )
     | {200: {"content": {"video/mp4": {}}}, 206: {"content": {"video/mp4": {}}}},
 )
-def clip(site: Site, tracklet_id: str, caller: Viewer, range: Annotated[str | None, Header()] = None) -> Response:
-    """An MP4, H.264, with the camera's mask applied; spans of it through the Range header."""
-    content = site.clip(caller, tracklet_id)
+async def clip(
+    site: Site, tracklet_id: str, caller: Viewer, request: Request, range: Annotated[str | None, Header()] = None
+) -> Response:
+    """An MP4, H.264, with the camera's mask applied and erased people blacked out; spans of it by the Range header."""
+    wanted = await run_in_threadpool(site.wanted_clip, caller, tracklet_id)
+    content = wanted.ready or await clip_queue_of(request).cut(wanted.cut)
     headers = {"Accept-Ranges": "bytes"}
     try:
         span = parse_range(range, len(content))

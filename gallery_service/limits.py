@@ -40,6 +40,29 @@ async def refuse(receive: Receive, send: Send, status: int, detail: str) -> None
     await send({"type": "http.response.body", "body": b""})
 
 
+class RequestLimit:
+    """ASGI middleware: 503 for requests beyond `most` at a time. Connections that ask for nothing do not count."""
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self._app = app
+        self._most = most
+        self._running = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if self._running >= self._most:
+            await refuse(receive, send, 503, "the service is busy with other requests; try again in a moment")
+            return
+        self._running += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._running -= 1
+
+
 class _BodyRefused(Exception):  # noqa: N818 never leaves this module
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Engine, delete, func, insert, select, true, update
 from sqlalchemy.dialects.sqlite import insert as upsert
@@ -24,6 +24,9 @@ from gallery_service.tables import (
     TombstoneRow,
     TrackletRow,
 )
+
+if TYPE_CHECKING:
+    from gallery_service.erasure.erased_tracklets import ErasedTracklets
 
 
 @dataclass(frozen=True)
@@ -98,11 +101,13 @@ class GalleryRepository:
 
     Args:
         engine: from `gallery_service.database.open_database`.
+        erased: see `VisibleGallery`.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, erased: ErasedTracklets | None = None) -> None:
         self._engine = engine
         self.audit = AuditTrail(engine, AuditRow)
+        self._erased = erased
 
     @property
     def engine(self) -> Engine:
@@ -330,7 +335,19 @@ class GalleryRepository:
 
     def seen_by(self, cameras: frozenset[str] | None) -> VisibleGallery:
         """What someone sees of the gallery who may see these cameras (`Caller.cameras`); None: all."""
-        return VisibleGallery(self._engine, cameras)
+        return VisibleGallery(self._engine, cameras, self._erased)
+
+    def erased_tracklets(self) -> set[str]:
+        """The ids of the tracklets that were erased and are still in the tables."""
+        if self._erased is None:
+            return set()
+        with Session(self._engine) as session:
+            rows = session.execute(
+                select(TrackletRow.tracklet_id, TrackletRow.camera_id, ShardRow.recording_sha256)
+                .join(ShardRow, ShardRow.shard == TrackletRow.shard)
+                .where(ShardRow.recording_sha256.in_(self._erased.recordings()))
+            )
+            return self._erased.among(rows)
 
     def record(self, caller: Caller, action: str, details: Mapping[str, Any], purpose: str | None = None) -> None:
         """Write an entry of the audit log that is about no change of the gallery; see `AuditTrail.append`."""
@@ -378,14 +395,16 @@ class GalleryRepository:
 
 
 class VisibleGallery:
-    """The gallery's rows as someone sees them who may see some cameras: the others' are not there.
+    """The gallery's rows as someone sees them who may see some cameras: the others' are not there, nor are those of who
+    was erased, though they may still be in the tables.
 
     Everything that a request reads of tracklets goes through here, so that nobody can forget to narrow it.
     """
 
-    def __init__(self, engine: Engine, cameras: frozenset[str] | None) -> None:
+    def __init__(self, engine: Engine, cameras: frozenset[str] | None, erased: ErasedTracklets | None = None) -> None:
         self._engine = engine
         self._cameras = cameras
+        self._erased = erased
 
     def _seen(self, camera_id: InstrumentedAttribute[str]) -> ColumnElement[bool]:
         return true() if self._cameras is None else camera_id.in_(self._cameras)
@@ -409,7 +428,9 @@ class VisibleGallery:
                 .join(ShardRow, ShardRow.shard == TrackletRow.shard)
                 .where(TrackletRow.tracklet_id.in_(tracklet_ids), self._seen(TrackletRow.camera_id))
             )
-            return {row.tracklet_id: StoredTracklet(**row._asdict()) for row in rows}
+            found = [StoredTracklet(**row._asdict()) for row in rows]
+        erased = set() if self._erased is None else self._erased.among(found)
+        return {row.tracklet_id: row for row in found if row.tracklet_id not in erased}
 
     def cameras(self) -> list[CameraSummary]:
         """What the gallery holds of each camera that has a shard, by camera id."""

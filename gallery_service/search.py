@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -27,6 +27,7 @@ from gallery_service.build import database_path
 from gallery_service.caller import Caller
 from gallery_service.clips import ClipCache, ClipRequest, centred_span, cut_clip
 from gallery_service.database import open_database
+from gallery_service.erasure.erased_tracklets import ErasedTracklets
 from gallery_service.errors import BadQuery, NotFound, NotIndexed, SegmentError
 from gallery_service.filters import SearchFilters, format_moment, make_filters
 from gallery_service.investigations.refinement import Evidence
@@ -93,6 +94,14 @@ class SearchRequest:
     investigation: str | None = None
 
 
+@dataclass(frozen=True)
+class WantedClip:
+    """A clip somebody wants: `ready`, or to be had from `cut`, which raises NotFound where there is nothing to show."""
+
+    ready: bytes | None
+    cut: Callable[[], bytes]
+
+
 class SiteSearch:
     """One site's gallery, ready to be asked. Safe to use from several threads.
 
@@ -108,7 +117,10 @@ class SiteSearch:
         self._site = site
         self._site_changed = site.file.stat().st_mtime_ns
         self._workspace = Workspace(site)
+        self._erased = ErasedTracklets(self._workspace)
         self._clips = ClipCache(settings.clip_cache_bytes)
+        self._clips_of: tuple[int, ...] | None = None
+        self._hidden: tuple[LoadedGallery, tuple[int, ...], NDArray[np.int64]] | None = None
         self._boxes = BoxProposer(settings.max_image_pixels)
         self._map = SiteMapPicture()
         self._recordings = RecordingFinder(self._workspace)
@@ -246,6 +258,22 @@ class SiteSearch:
             exclude_tracklets,
         )
 
+    def _findable(self, caller: Caller, gallery: LoadedGallery, filters: SearchFilters) -> NDArray[np.bool_] | None:
+        """Which rows a search may find: what the filters and the caller's rights let through, without who was erased
+        since the gallery was loaded."""
+        allowed = gallery.columns.allowed(filters, caller.cameras(self.name))
+        stamp = self._erased.stamp()
+        known = self._hidden
+        if known is None or known[0] is not gallery or known[1] != stamp:
+            rows = (gallery.columns.row(name) for name in self._open().erased_tracklets())
+            known = gallery, stamp, np.array([row for row in rows if row is not None], np.int64)
+            self._hidden = known
+        if not len(known[2]):
+            return allowed
+        allowed = np.ones(len(gallery.index), np.bool_) if allowed is None else allowed
+        allowed[known[2]] = False
+        return allowed
+
     def _answer(
         self,
         caller: Caller,
@@ -259,7 +287,7 @@ class SiteSearch:
     ) -> SearchAnswer:
         reorders = request.rerank or evidence is not None
         wanted = max(request.top_k, _RERANK_CANDIDATES) if reorders else request.top_k
-        allowed = gallery.columns.allowed(filters, caller.cameras(self.name))
+        allowed = self._findable(caller, gallery, filters)
         rows, scores = gallery.index.search(query, wanted, allowed)
         if reorders and len(rows) > 1:
             candidates = gallery.index.vectors(rows)
@@ -388,7 +416,12 @@ class SiteSearch:
         return content
 
     def clip(self, caller: Caller, tracklet_id: str) -> bytes:
-        """A clip of the recording round a tracklet, MP4.
+        """A clip of the recording round a tracklet, MP4; see `wanted_clip`."""
+        wanted = self.wanted_clip(caller, tracklet_id)
+        return wanted.ready or wanted.cut()
+
+    def wanted_clip(self, caller: Caller, tracklet_id: str) -> WantedClip:
+        """A clip of the recording round a tracklet, which takes a while to cut unless it is ready.
 
         Raises:
             NotFound: as `crop`; or clips are off, or the recording is gone.
@@ -410,12 +443,24 @@ class SiteSearch:
             path=self._path(tracklet),
             max_width=self.settings.clip_max_width,
             sound_clock=self._shard(tracklet).sound_clock,
+            erased=self._erased.regions(tracklet.recording_sha256),
         )
-        # The mask is part of the key: a clip cut before it was drawn must not be served after.
-        key = (tracklet.shard, tracklet_id, span, recording, repr(camera.mask))
-        content = self._clips.get(key, lambda: cut_clip(request))
-        self._record_look(caller, "clip", tracklet, _CLIP)
-        return content
+        # The mask and erasures are part of the key: a clip cut before must not be served after.
+        erasures = self._erased.stamp()
+        if erasures != self._clips_of:
+            self._clips.clear()
+            self._clips_of = erasures
+        key = (tracklet.shard, tracklet_id, span, recording, repr(camera.mask), erasures)
+
+        def cut() -> bytes:
+            content = self._clips.get(key, lambda: cut_clip(request))
+            self._record_look(caller, "clip", tracklet, _CLIP)
+            return content
+
+        ready = self._clips.find(key)
+        if ready is not None:
+            self._record_look(caller, "clip", tracklet, _CLIP)
+        return WantedClip(ready, cut)
 
     def _record_look(self, caller: Caller, action: str, tracklet: StoredTracklet, kind: str) -> None:
         """Before it is shown: what cannot be recorded is not looked at."""
@@ -623,7 +668,7 @@ class SiteSearch:
             if self._repository is None or self._database != (stat.st_dev, stat.st_ino):
                 if self._repository is not None:
                     self._repository.close()
-                self._repository, self._loaded = GalleryRepository(open_database(path)), None
+                self._repository, self._loaded = GalleryRepository(open_database(path), self._erased), None
                 self._database = (stat.st_dev, stat.st_ino)
             return self._repository
 

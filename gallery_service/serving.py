@@ -10,6 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from gallery_service.errors import GalleryError
+from gallery_service.patience import PatientProtocol
 from gallery_service.settings import ServiceSettings
 
 
@@ -60,8 +61,13 @@ def run(app: FastAPI, listening: socket.socket, settings: ServiceSettings, annou
     Args:
         announce: called once requests are answered.
     """
+
+    class Protocol(PatientProtocol):
+        header_timeout_s = settings.header_timeout_s
+
     config = uvicorn.Config(
         app,
+        http=Protocol,
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -16,7 +16,9 @@ class ServiceSettings(BaseSettings):
         max_upload_bytes: of one query image.
         max_image_pixels: of one query image once decoded; a whole frame of a 4K camera has 8 million.
         body_timeout_s: a client that takes longer to send its body is turned away.
-        max_connections: more at once are answered 503.
+        header_timeout_s: a connection on which no whole request comes for so long is closed.
+        max_connections: more at once, silent ones included, are answered 503.
+        max_requests: more at once are answered 503.
         threads: of the embedding session; None: as many as there are cores.
         clip_cache_bytes: memory for clips already cut; nothing cut is kept on disk.
         clip_max_width: clips of wider recordings are scaled down, pixels.
@@ -29,7 +31,9 @@ class ServiceSettings(BaseSettings):
     max_upload_bytes: Annotated[int, Field(ge=1)] = 10 * 1024 * 1024
     max_image_pixels: Annotated[int, Field(ge=1)] = 16_000_000
     body_timeout_s: Annotated[float, Field(gt=0)] = 60.0
-    max_connections: Annotated[int, Field(ge=1)] = 64
+    header_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    max_connections: Annotated[int, Field(ge=1)] = 512
+    max_requests: Annotated[int, Field(ge=1)] = 64
     threads: Annotated[int | None, Field(ge=1)] = None
     clip_cache_bytes: Annotated[int, Field(ge=0)] = 128 * 1024 * 1024
     clip_max_width: Annotated[int, Field(ge=64)] = 1280

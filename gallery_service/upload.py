@@ -11,6 +11,8 @@ from gallery_service.query_pictures import MAX_PICTURES
 
 # What a client may call the bytes; what they are is decided by looking at them.
 _IMAGE_TYPES = ("image/", "application/octet-stream")
+# The page's form has one for each camera ticked.
+_MAX_FIELDS = 2000
 
 OPENAPI_BODY = {
     "requestBody": {
@@ -43,7 +45,7 @@ class _InMemoryParser(MultiPartParser):
 
 
 async def uploaded_images(request: Request, most: int = MAX_PICTURES) -> list[bytes]:
-    """The bytes of each multipart field `image`, in order.
+    """The bytes of each multipart field `image`, in order, and nothing else in the body.
 
     Args:
         request: whose body.
@@ -53,26 +55,50 @@ async def uploaded_images(request: Request, most: int = MAX_PICTURES) -> list[by
         WrongMediaType: the body is not multipart/form-data, or the field says that it is no image.
         BadQuery: there is no such field, there are too many, or the body is malformed.
     """
+    images, others = await _read(request, most, max_fields=0)
+    if not images or others:
+        raise BadQuery("send files in fields named 'image' and nothing else; there is none, or something else")
+    return images
+
+
+async def uploaded_form(request: Request) -> tuple[list[bytes], list[tuple[str, str]]]:
+    """The images and the other fields of the page's form; a file field that was left empty counts as none.
+
+    Returns:
+        The bytes of each field `image`, in order; names and values of the others, in order.
+
+    Raises:
+        WrongMediaType, BadQuery: as `uploaded_images`.
+    """
+    return await _read(request, MAX_PICTURES, _MAX_FIELDS)
+
+
+async def _read(request: Request, most: int, max_fields: int) -> tuple[list[bytes], list[tuple[str, str]]]:
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type != "multipart/form-data":
         raise WrongMediaType("send the crop as multipart/form-data, in a field named 'image'")
     try:
-        parser = _InMemoryParser(request.headers, request.stream(), max_files=most, max_fields=0)
+        parser = _InMemoryParser(request.headers, request.stream(), max_files=most, max_fields=max_fields)
         form = await parser.parse()
     except (MultiPartException, KeyError, ValueError) as error:
         reason = getattr(error, "message", "") or "malformed"
         raise BadQuery(
             f"the multipart body cannot be read ({reason}); send 1 to {most} files in fields named 'image'"
         ) from None
+    images, others = [], []
     try:
-        fields = form.multi_items()
-        images = [image for name, image in fields if name == "image" and isinstance(image, UploadFile)]
-        if not images or len(images) != len(fields):
-            raise BadQuery("send files in fields named 'image' and nothing else; there is none, or something else")
-        for image in images:
-            declared = (image.content_type or "application/octet-stream").lower()
-            if not declared.startswith(_IMAGE_TYPES):
-                raise WrongMediaType(f"the field 'image' is of type {declared[:60]!r}; send a JPEG, PNG, WebP or BMP")
-        return [await image.read() for image in images]
+        for name, value in form.multi_items():
+            if not isinstance(value, UploadFile):
+                others.append((name, value))
+            elif name != "image":
+                raise BadQuery("send files in fields named 'image' and nothing else; there is none, or something else")
+            elif value.filename or value.size or not max_fields:
+                declared = (value.content_type or "application/octet-stream").lower()
+                if not declared.startswith(_IMAGE_TYPES):
+                    raise WrongMediaType(
+                        f"the field 'image' is of type {declared[:60]!r}; send a JPEG, PNG, WebP or BMP"
+                    )
+                images.append(await value.read())
+        return images, others
     finally:
         await form.close()

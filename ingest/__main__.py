@@ -20,7 +20,7 @@ from rich.table import Table
 
 from ingest.pipeline import Executor, IngestResult, Refusal, ingest_site
 from ingest.set_aside import SetAside
-from ingest.site import load_site
+from ingest.site import SiteConfig, load_site
 from ingest.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -53,8 +53,11 @@ def run(
     refused or are still being written.
     """
     console = Console(stderr=True)
-    with _errors(console), _Bar.shown(console) as bar:
-        result = ingest_site(load_site(site), workers=workers, executor=executor, view=bar)
+    with _errors(console):
+        config = load_site(site)
+        with _Bar.shown(console) as bar:
+            result = ingest_site(config, workers=workers, executor=executor, view=bar)
+        _keep_retention(console, config)
     _report(console, result)
     if json_:
         json.dump(result.status, sys.stdout, indent=1, sort_keys=True)
@@ -102,8 +105,10 @@ def watch(
     try:
         while True:
             try:
+                config = load_site(site)
                 with _Bar.shown(console) as bar:
-                    result = ingest_site(load_site(site), workers=workers, executor=executor, view=bar)
+                    result = ingest_site(config, workers=workers, executor=executor, view=bar)
+                _keep_retention(console, config)
             except (ValueError, OSError) as error:
                 news = [f"error: {error}"]
             else:
@@ -120,55 +125,70 @@ def watch(
         _say(console, "stopped; what was being ingested is taken up again by the next run")
 
 
+def _keep_retention(console: Console, config: SiteConfig) -> None:
+    """Forget what is older than site.yaml says, without anybody having to remember."""
+    from ingest.erasure_selection import expired
+    from ingest.forgetting import forget as forget_sightings
+
+    selection = expired(config, datetime.now(UTC))
+    if selection.spans:
+        found = forget_sightings(config, selection)
+        if found.tracklets:
+            _say(console, f"older than 'retention_days', forgotten: {len(found.tracklets)} tracklets")
+
+
 @app.command()
 def forget(
     site: Annotated[str, typer.Argument(help="Name of a site, or the folder that holds its site.yaml.")],
+    tracklet: Annotated[list[str] | None, typer.Option(help="This tracklet, by its id; can be repeated.")] = None,
     camera: Annotated[str | None, typer.Option(help="What this camera saw.")] = None,
-    before: Annotated[str | None, typer.Option(help="Before this moment, as 2026-03-01T08:00:00+01:00.")] = None,
+    since: Annotated[str | None, typer.Option(help="From this moment on, as 2026-03-01T08:00, site time.")] = None,
+    until: Annotated[str | None, typer.Option("--until", "--before", help="Up to this moment.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All that the camera saw, at unknown times too.")] = False,
     expired: Annotated[bool, typer.Option("--expired", help="What is older than site.yaml's retention_days.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it. Without this, only what would go is said.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would go; so does leaving --yes out.")] = (
+        False
+    ),
+    yes: Annotated[bool, typer.Option("--yes", help="Do it.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the tracklets as JSON on standard output.")] = False,
 ) -> None:
-    """Erase what was seen before a moment: crops and tracklets, for good; no later ingest brings them back.
+    """Erase tracklets, or what a camera saw at some time: crops, tracklets and what was drawn from them, for good; no
+    later ingest brings them back.
 
-    The recordings themselves are not touched. The gallery drops what is gone when it is indexed next:
-    python -m gallery_service index SITE
+    The recordings themselves are not touched. Where there is a gallery, use this instead, which reaches it too and
+    leaves a proof: python -m gallery_service erase SITE
     """
-    from ingest.forgetting import expiry
+    from ingest.erasure_selection import expired as what_expired
+    from ingest.erasure_selection import make_selection
     from ingest.forgetting import forget as forget_sightings
 
     console = Console(stderr=True)
-    if expired == (camera is not None and before is not None) or (camera is None) != (before is None):
-        raise typer.BadParameter("give either --camera and --before, or --expired")
     with _errors(console):
         config = load_site(site)
         if expired:
-            moments = expiry(config, datetime.now(UTC))
-            if not moments:
+            if tracklet or camera or since or until or everything:
+                raise ValueError("--expired stands alone; leave the other choices out")
+            selection = what_expired(config, datetime.now(UTC))
+            if not selection.spans:
                 raise ValueError(f"{config.file}: neither the site nor a camera has 'retention_days'")
         else:
-            assert camera is not None and before is not None
-            moments = {config.camera(camera).id: _moment(before)}
-        found = forget_sightings(config, moments, really=yes)
-    done = "forgotten" if yes else "would be forgotten (say --yes to do it)"
-    _say(console, f"{len(found.tracklets)} tracklets with {found.crops} crops {done}")
-    for name in found.untimed:
-        _say(console, f"stays, because nobody knows when it was recorded: {name}")
-    if yes and found.tracklets:
-        _say(console, f"now run: python -m gallery_service index {site}")
+            selection = make_selection(
+                config, tracklets=tracklet or (), camera=camera, since=since, until=until, everything=everything
+            )
+        really = yes and not dry_run
+        found = forget_sightings(config, selection, really=really)
     if json_:
-        json.dump({"schema": 1, "forgotten": yes, **vars(found)}, sys.stdout, indent=1, sort_keys=True)
+        json.dump({"schema": 1, "forgotten": really, **vars(found)}, sys.stdout, indent=1, sort_keys=True)
         sys.stdout.write("\n")
-
-
-def _moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise ValueError(f"--before '{text}': write a moment with its offset, such as 2026-03-01T08:00:00+01:00")
-    return moment
+    else:
+        for name in found.tracklets if not really else ():
+            _say(console, name)
+    done = "forgotten" if really else "would be forgotten (say --yes to do it)"
+    _say(console, f"{len(found.tracklets)} tracklets with {found.crops} crops {done}")
+    for text in found.remarks():
+        _say(console, text)
+    if really and found.tracklets:
+        _say(console, f"now run: python -m gallery_service index {site}")
 
 
 @app.command()

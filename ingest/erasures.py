@@ -50,6 +50,25 @@ class Erasure:
             "box": None if self.box is None else list(self.box),
         }
 
+    @classmethod
+    def from_json(cls, entry: dict[str, Any]) -> Erasure:
+        """What `to_json` gave.
+
+        Raises:
+            ValueError, KeyError, TypeError, IndexError: it is not one.
+        """
+        if entry["schema"] != 1:
+            raise ValueError(f"schema {entry['schema']} is not known")
+        box = entry["box"]
+        erasure = cls(
+            str(entry["video_sha256"]),
+            float(entry["start_pts_s"]),
+            float(entry["end_pts_s"]),
+            None if box is None else (float(box[0]), float(box[1]), float(box[2]), float(box[3])),
+        )
+        _check(erasure)
+        return erasure
+
 
 def load_erasures(path: Path) -> list[Erasure]:
     """All erasures of a workspace; none when there is no file.
@@ -68,17 +87,7 @@ def load_erasures(path: Path) -> list[Erasure]:
         if not line.strip():
             continue
         try:
-            entry = json.loads(line)
-            if entry["schema"] != 1:
-                raise ValueError(f"schema {entry['schema']} is not known")
-            box = entry["box"]
-            erasure = Erasure(
-                str(entry["video_sha256"]),
-                float(entry["start_pts_s"]),
-                float(entry["end_pts_s"]),
-                None if box is None else (float(box[0]), float(box[1]), float(box[2]), float(box[3])),
-            )
-            _check(erasure)
+            erasure = Erasure.from_json(json.loads(line))
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise ErasureError(f"{path}, line {number}: not an erasure ({error!r}); restore the file") from None
         erasures.append(erasure)
@@ -118,17 +127,37 @@ def _check(erasure: Erasure) -> None:
             raise ValueError("box is not x1, y1, x2, y2 with x1 < x2 and y1 < y2")
 
 
-def erased(erasures: Iterable[Erasure], pts_s: float, boxes: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Which boxes (n, 4) at time `pts_s` must not be kept, bool (n,). The erasures are those of the recording."""
-    gone = np.zeros(len(boxes), np.bool_)
-    for erasure in erasures:
-        if not erasure.start_pts_s <= pts_s <= erasure.end_pts_s:
-            continue
-        if erasure.box is None:
-            return np.ones(len(boxes), np.bool_)
-        x1, y1, x2, y2 = erasure.box
-        width = np.clip(np.minimum(boxes[:, 2], x2) - np.maximum(boxes[:, 0], x1), 0, None)
-        height = np.clip(np.minimum(boxes[:, 3], y2) - np.maximum(boxes[:, 1], y1), 0, None)
+class ErasedRegions:
+    """The erasures of one recording, ready to be asked about many times. They may be thousands.
+
+    Args:
+        erasures: of the recording.
+    """
+
+    def __init__(self, erasures: Iterable[Erasure]) -> None:
+        own = list(erasures)
+        self._start = np.array([erasure.start_pts_s for erasure in own], np.float64)
+        self._end = np.array([erasure.end_pts_s for erasure in own], np.float64)
+        everywhere = (-np.inf, -np.inf, np.inf, np.inf)
+        self._boxes = np.array([erasure.box or everywhere for erasure in own], np.float64).reshape(-1, 4)
+
+    def boxes_at(self, pts_s: float) -> NDArray[np.float64]:
+        """What is erased at a time, float64 (n, 4): x1, y1, x2, y2 in pixels, infinite for the whole frame."""
+        found: NDArray[np.float64] = self._boxes[(self._start <= pts_s) & (pts_s <= self._end)]
+        return found
+
+    def cover(self, pts_s: float, boxes: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Which boxes (n, 4) at time `pts_s` must not be kept, bool (n,): half of them lies in one erased region."""
+        regions = self.boxes_at(pts_s)[:, None]
+        if not len(regions):
+            return np.zeros(len(boxes), np.bool_)
+        width = np.clip(np.minimum(boxes[:, 2], regions[..., 2]) - np.maximum(boxes[:, 0], regions[..., 0]), 0, None)
+        height = np.clip(np.minimum(boxes[:, 3], regions[..., 3]) - np.maximum(boxes[:, 1], regions[..., 1]), 0, None)
         area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-        gone |= width * height >= _COVERED * area
-    return gone
+        covered: NDArray[np.bool_] = (width * height >= _COVERED * area).any(axis=0)
+        return covered
+
+    def frame_between(self, start_s: float, end_s: float) -> bool:
+        """Whether the whole frame is erased at some time of a span, ends included."""
+        whole = np.isinf(self._boxes[:, 0])
+        return bool((whole & (self._start <= end_s) & (self._end >= start_s)).any())

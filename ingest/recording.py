@@ -21,7 +21,7 @@ from ingest.appearance import appearance
 from ingest.crop_quality import view
 from ingest.detection import Detections, Detector, make_detector
 from ingest.disk_full import disk_full_said
-from ingest.erasures import Erasure, erased
+from ingest.erasures import ErasedRegions, Erasure
 from ingest.false_persons import Suspects, never_moved
 from ingest.ground_truth import Judge, load_ground_truth
 from ingest.mask import black_out, stands_in
@@ -224,6 +224,7 @@ class _Work:
         self.looked_at = 0
         self.detected = 0
         self.last_pts_s = 0.0
+        self.erased = ErasedRegions(job.erasures)
 
     def run(self) -> dict[str, Any]:
         # While people are looked for in one frame, the next is decoded and the one before it is tracked and written.
@@ -292,7 +293,7 @@ class _Work:
         self.rejected_detections["too small"] += int(np.sum(sure & ~kept))
         ignored = stands_in(boxes, self.job.camera.ignore, self.size)
         self.rejected_detections["in an ignored zone"] += int(np.sum(sure & kept & ignored))
-        gone = erased(self.job.erasures, pts_s, boxes)
+        gone = self.erased.cover(pts_s, boxes)
         self.rejected_detections["erased"] += int(np.sum(sure & kept & ~ignored & gone))
         return Detections(boxes, found.scores).keep(kept & ~ignored & ~gone)
 

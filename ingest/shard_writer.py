@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -102,20 +103,23 @@ class ShardWriter:
         return seconds * 1_000_000 + micro + round(pts_s * 1_000_000)
 
 
-def copy_without(shard: Shard, gone: set[str], folder: Path, summary: dict[str, Any]) -> None:
-    """Write a shard's files anew, without some tracklets and their crops.
+def copy_without(
+    shard: Shard, gone: Collection[str], gone_crops: Collection[str], folder: Path, summary: dict[str, Any]
+) -> None:
+    """Write a shard's files anew, without some tracklets and crops.
 
     Args:
         shard: to copy.
-        gone: tracklet ids to leave out.
+        gone: tracklet ids to leave out, with their crops.
+        gone_crops: crop ids to leave out.
         folder: is created; must not exist.
         summary: of the copy; its counts of tracklets and crops, and what ground truth says of tracklets, are put right.
     """
     folder.mkdir(parents=True)
-    crops, tracklets = (
-        [row for row in table.to_pylist() if row["tracklet_id"] not in gone]
-        for table in (shard.crops(), shard.tracklets())
-    )
+    tracklets = [row for row in shard.tracklets().to_pylist() if row["tracklet_id"] not in gone]
+    crops = [
+        row for row in shard.crops().to_pylist() if row["tracklet_id"] not in gone and row["crop_id"] not in gone_crops
+    ]
     with tarfile.open(folder / CROPS, "w", format=tarfile.USTAR_FORMAT) as tar:
         for row in crops:
             _, _, number, picture = row["crop_id"].split("/")

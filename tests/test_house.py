@@ -71,3 +71,12 @@ def test_nothing_of_one_machine_is_tracked():
         assert file.stat().st_size <= 2_000_000, f"{name} is too large for the repository"
         if file.suffix in {".py", ".md", ".yaml", ".toml", ".txt", ".sh", ""} and name != "tests/test_house.py":
             assert not home.search(file.read_text(errors="replace")), f"{name} names a path of one machine"
+
+
+def test_files_from_others_are_those_whose_licence_is_listed():
+    text = (REPOSITORY / "docs" / "licences.md").read_text()
+    listed = re.findall(r"^\| (\S+\.js) \| \S+ ([\d.]+), ", text, re.MULTILINE)
+    assert len(listed) == 2
+    for name, version in listed:
+        assert version in (REPOSITORY / name).read_text(), f"{name} is not of the version that is listed"
+    assert {name for name in tracked_files() if name.endswith(".min.js")} == {name for name, _ in listed}

@@ -136,7 +136,19 @@ def add_shard(
     writer = ShardWriter(temporary, camera_id, video_id, source)
     for number, walk in enumerate(walks, first):
         writer.add(make_tracklet(number, camera, walk, crops))
-    writer.finish({"camera_id": camera_id, "video_id": video_id, "video_sha256": sha256, "generation": generation})
+    writer.finish(
+        {
+            "camera_id": camera_id,
+            "video_id": video_id,
+            "video_sha256": sha256,
+            "video_name": "day.mp4",
+            "generation": generation,
+            "start": None if start is None else start.isoformat(),
+            "duration_s": float(SECONDS),
+            "settings": {"invented": settings},
+            "counts": {"tracklets": len(walks), "crops": crops * len(walks)},
+        }
+    )
     publish_folder(temporary, folder / shard_id)
     return folder / shard_id
 

@@ -199,3 +199,45 @@ def test_a_client_that_leaves_halfway_does_no_harm(service: RunningService) -> N
     crop = encode_jpeg(synthetic.query_crop(0))
     assert httpx.post(service.url + SEARCH, files={"image": crop}, timeout=120).status_code == 200
     assert service.process.poll() is None
+
+
+def test_silent_connections_lock_nobody_out(built_gallery: Path, tmp_path: Path) -> None:
+    """One that says nothing, one that says half a request, one that had an answer: all are let go in time, and until
+    then a search is answered beside them."""
+    site = copy_site(built_gallery, tmp_path)
+    half = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Sl"
+    whole = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with run_service(site.folder, env={"CALR_SERVICE_HEADER_TIMEOUT_S": "4"}) as service:
+        begun = time.monotonic()
+        clients = [connect(service) for _ in range(96)]
+        for number, client in enumerate(clients):
+            client.sendall((b"", half, whole + half)[number % 3])
+        crop = encode_jpeg(synthetic.query_crop(0))
+        assert httpx.post(service.url + SEARCH, files={"image": crop}, timeout=120).status_code == 200
+        for number, client in enumerate(clients):
+            answer = b""
+            while part := client.recv(65536):
+                answer += part
+            assert answer.startswith(b"HTTP/1.1 200 ") == (number % 3 == 2)
+            client.close()
+        assert time.monotonic() - begun >= 3.9  # nobody was hurried
+
+
+def test_requests_beyond_what_is_handled_are_told_so(built_gallery: Path, tmp_path: Path) -> None:
+    site = copy_site(built_gallery, tmp_path)
+    with run_service(site.folder, env={"CALR_SERVICE_MAX_REQUESTS": "2"}) as service:
+        dawdling = [connect(service) for _ in range(2)]
+        for client in dawdling:
+            client.sendall(
+                f"POST {SEARCH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000\r\n"
+                "Content-Type: multipart/form-data; boundary=b\r\n\r\n".encode()
+                + HEAD
+            )
+        while (answer := httpx.get(service.url + "/healthz")).status_code == 200:
+            pass  # until both have begun
+        assert answer.status_code == 503 and "busy" in answer.json()["detail"]
+        for client in dawdling:
+            client.close()
+        while (answer := httpx.get(service.url + "/healthz")).status_code == 503:
+            pass  # until both are gone
+        assert answer.status_code == 200

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ingest.erasures import Erasure, ErasureError, erased, load_erasures
+from ingest.erasures import ErasedRegions, Erasure, ErasureError, load_erasures
 
 BOXES = np.asarray([[0, 0, 10, 20], [100, 100, 120, 160]], np.float32)
 
@@ -55,12 +57,45 @@ def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
         load_erasures(tmp_path / "erasures.jsonl")
 
 
+def erased(erasures: list[Erasure], pts_s: float, boxes: np.ndarray) -> np.ndarray:
+    """One erasure and one box after the other."""
+    gone = np.zeros(len(boxes), bool)
+    for erasure in erasures:
+        for row, (left, top, right, bottom) in enumerate(boxes.tolist()):
+            x1, y1, x2, y2 = erasure.box or (left, top, right, bottom)
+            inside = max(0.0, min(right, x2) - max(left, x1)) * max(0.0, min(bottom, y2) - max(top, y1))
+            if erasure.start_pts_s <= pts_s <= erasure.end_pts_s:
+                gone[row] |= inside >= 0.5 * (right - left) * (bottom - top)
+    return gone
+
+
+def cover(erasures: list[Erasure], pts_s: float, boxes: np.ndarray) -> np.ndarray:
+    return ErasedRegions(erasures).cover(pts_s, boxes)
+
+
+@given(st.data())
+def test_many_erasures_at_once_are_one_after_the_other(data: st.DataObject) -> None:
+    number = st.integers(0, 8).map(float)
+    boxes = st.tuples(number, number, st.integers(1, 8), st.integers(1, 8)).map(
+        lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3])
+    )
+    lines = st.builds(
+        lambda start, length, box: Erasure("a" * 64, start, start + length, box), number, number, st.none() | boxes
+    )
+    erasures = data.draw(st.lists(lines, max_size=5))
+    shown = np.array(data.draw(st.lists(boxes, max_size=4)), np.float32).reshape(-1, 4)
+    pts_s = data.draw(number)
+    assert cover(erasures, pts_s, shown).tolist() == erased(erasures, pts_s, shown).tolist()
+    whole = any(line.box is None and line.start_pts_s <= pts_s <= line.end_pts_s for line in erasures)
+    assert ErasedRegions(erasures).frame_between(pts_s, pts_s) == whole
+
+
 def test_time_and_place() -> None:
     everything = [Erasure("a", 1.0, 2.0, None)]
-    assert erased(everything, 1.5, BOXES).tolist() == [True, True]
-    assert erased(everything, 1.0, BOXES).tolist() == [True, True]
-    assert erased(everything, 2.1, BOXES).tolist() == [False, False]
+    assert cover(everything, 1.5, BOXES).tolist() == [True, True]
+    assert cover(everything, 1.0, BOXES).tolist() == [True, True]
+    assert cover(everything, 2.1, BOXES).tolist() == [False, False]
     corner = [Erasure("a", 0, 9, (0, 0, 10, 12))]
-    assert erased(corner, 5, BOXES).tolist() == [True, False]
-    assert erased([Erasure("a", 0, 9, (0, 0, 4, 20))], 5, BOXES).tolist() == [False, False]  # covers 40 %
-    assert erased([], 5, BOXES).tolist() == [False, False]
+    assert cover(corner, 5, BOXES).tolist() == [True, False]
+    assert cover([Erasure("a", 0, 9, (0, 0, 4, 20))], 5, BOXES).tolist() == [False, False]  # covers 40 %
+    assert cover([], 5, BOXES).tolist() == [False, False]

@@ -1,0 +1,202 @@
+"""The whole of an erasure: written down, removed from every place, looked for, and proven.
+
+1  the order, in erasures/<id>.json                    from here on the next run finishes what a crash leaves
+2  lines in erasures.jsonl                             a running service shows nothing of it any more
+3  reports, training runs, then the shards             `ingest.forgetting.obey_erasures`
+4  rows, vectors and indexes; free pages and the log   `build_gallery`, `scrub_database`
+5  a search for all of it, and the proof
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from gallery_service.build import build_gallery, compact_gallery, database_path
+from gallery_service.caller import Caller
+from gallery_service.database import open_database, scrub_database
+from gallery_service.erasure.orders import (
+    ErasedTracklet,
+    Order,
+    earlier_of,
+    new_id,
+    now,
+    read_orders,
+    write_order,
+)
+from gallery_service.erasure.search_afterwards import models_that_learned, search_afterwards
+from gallery_service.errors import NotFound
+from gallery_service.repository import GalleryRepository
+from ingest.erasure_selection import Selection, not_yet_known
+from ingest.erasures import add_erasures, load_erasures
+from ingest.forgetting import Forgotten, Plan, obey_erasures, plan_forgetting, recordings_of
+from ingest.shards import remove_leftovers
+from ingest.site import SiteConfig
+from ingest.workspace import Workspace
+from models.bundle import ModelStore
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an erasure came to.
+
+    Attributes:
+        found: what goes by this selection.
+        proofs: of this erasure, and of earlier ones that had been interrupted; of an erasure that had been done before,
+            that one's.
+    """
+
+    found: Forgotten
+    proofs: list[Order] = field(default_factory=list)
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing was found afterwards."""
+        return all(proof.clean for proof in self.proofs)
+
+
+def would_erase(site: SiteConfig, selection: Selection) -> Forgotten:
+    """What an erasure would take. Changes nothing.
+
+    Raises:
+        NotFound: a tracklet is not there and never was erased.
+    """
+    workspace = Workspace(site)
+    plan = plan_forgetting(workspace, selection)
+    _earlier(workspace, plan.found.missing)
+    return plan.found
+
+
+def erase(
+    site: SiteConfig,
+    selection: Selection,
+    *,
+    asked: dict[str, Any],
+    caller: Caller,
+    reason: str = "",
+    threads: int | None = None,
+) -> Outcome:
+    """Erase what is selected, and finish erasures that were interrupted.
+
+    Args:
+        site: whose workspace.
+        selection: what.
+        asked: the selection as it was written, for the proof.
+        caller, reason: who asks, and why, for the proof and the audit log.
+        threads: of the embedding session, should crops that stay have to be embedded again.
+
+    Raises:
+        NotFound: a tracklet is not there and never was erased.
+        WorkspaceBusy: another command writes into the workspace.
+        ValueError, OSError: something cannot be read or written; run again, it goes on.
+    """
+    workspace = Workspace(site)
+    with workspace.lock():
+        remove_leftovers(workspace)
+        orders = [order for order in read_orders(workspace) if not order.clean]
+        _remove(workspace, orders)
+        plan = plan_forgetting(workspace, selection)
+        earlier = _earlier(workspace, plan.found.missing)
+        if plan.erasures or plan.losses:
+            order = _order(site, plan, asked, caller, reason)
+            write_order(workspace, order)
+            _record(workspace, caller, "erasure.begun", order)
+            _remove(workspace, [order])
+            orders.append(order)
+        if not orders:
+            return Outcome(plan.found, earlier)
+    if database_path(workspace).exists():
+        if ModelStore(workspace.models).current() is not None:
+            build_gallery(site, threads=threads, quiet=True)
+        else:
+            compact_gallery(site)
+        scrub_database(database_path(workspace))
+    return Outcome(plan.found, [*earlier, *(_prove(workspace, order, caller) for order in orders)])
+
+
+def verify(site: SiteConfig, proof: Order) -> Order:
+    """Look again for what was erased; the proof as it would be now."""
+    return replace(proof, searched=search_afterwards(Workspace(site), proof))
+
+
+def _remove(workspace: Workspace, orders: list[Order]) -> None:
+    """Write down what the orders forbid, and make the shards obey."""
+    if not orders:
+        return
+    lines = [erasure for order in orders for erasure in order.erasures]
+    add_erasures(workspace.erasures, list(dict.fromkeys(not_yet_known(lines, load_erasures(workspace.erasures)))))
+    obey_erasures(workspace)
+
+
+def _prove(workspace: Workspace, order: Order, caller: Caller) -> Order:
+    removed = replace(order, removed_at=order.removed_at or now())
+    proof = replace(
+        removed,
+        state="done",
+        searched=search_afterwards(workspace, removed),
+        learned_from=models_that_learned(workspace, removed),
+    )
+    # A crash in between has it recorded twice, which is better than not at all.
+    _record(workspace, caller, "erasure.proven", proof)
+    write_order(workspace, proof)
+    return proof
+
+
+def _record(workspace: Workspace, caller: Caller, action: str, order: Order) -> None:
+    """In the audit log, where there is a gallery. It names no tracklet, but the proof, which does, by its hash."""
+    if not database_path(workspace).exists():
+        return
+    repository = GalleryRepository(open_database(database_path(workspace)))
+    try:
+        details = {
+            "erasure_id": order.erasure_id,
+            "by": order.by,
+            "tracklets": len(order.tracklets),
+            "crops": len(order.crops),
+            "clean": order.clean,
+            "sha256": order.as_json()["sha256"],
+        }
+        repository.record(caller, action, details, order.reason or None)
+    finally:
+        repository.close()
+
+
+def _earlier(workspace: Workspace, missing: list[str]) -> list[Order]:
+    """The proofs for tracklets that are not there because they were erased before."""
+    if not missing:
+        return []
+    before = earlier_of(read_orders(workspace), missing)
+    unknown = sorted(set(missing) - before.keys())
+    if unknown:
+        raise NotFound(f"there is no tracklet {unknown[0]!r}, and none was erased; is the id right?")
+    orders = {order.erasure_id: order for order in before.values() if order.clean}
+    return [orders[name] for name in sorted(orders)]
+
+
+def _order(site: SiteConfig, plan: Plan, asked: dict[str, Any], caller: Caller, reason: str) -> Order:
+    tracklets = [
+        ErasedTracklet(row["tracklet_id"], row["start_pts_s"], row["end_pts_s"])
+        for loss in plan.losses
+        for row in loss.shard.tracklets().to_pylist()
+        if row["tracklet_id"] in loss.tracklets
+    ]
+    crops = {
+        hashlib.sha256(loss.shard.read_jpeg(row["offset"], row["length"])).hexdigest()
+        for loss in plan.losses
+        for row in loss.shard.crops().to_pylist()
+        if row["crop_id"] in loss.crops
+    }
+    return Order(
+        erasure_id=new_id(),
+        site=site.name,
+        asked=asked,
+        by=f"{caller.name}, {caller.via}" if caller.via else caller.name,
+        reason=reason,
+        asked_at=now(),
+        tracklets=tracklets,
+        crops=sorted(crops),
+        recordings=sorted(recordings_of(plan.losses) | {erasure.video_sha256 for erasure in plan.erasures}),
+        lines=[erasure.to_json() for erasure in plan.erasures],
+        remarks=[text for text in plan.found.remarks() if not text.startswith("not there")],
+    )

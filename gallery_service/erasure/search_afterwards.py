@@ -1,0 +1,191 @@
+"""Looking for what was erased: in every place where it was kept, with other means than those that removed it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sqlite3
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from gallery_service.build import DATABASE, database_path
+from gallery_service.erasure.orders import Order, Place
+from gallery_service.segments import SUFFIX, read_segment
+from ingest.derived import derived_left, runs_before
+from ingest.erasures import load_erasures
+from ingest.shards import TEMPORARY_PREFIX, Shard, open_shard
+from ingest.workspace import Workspace
+from models.bundle import ModelStore
+
+RECORDS = ("audit",)
+"""Tables that record who did what and are never changed. They may name an erased tracklet; nothing is left that the
+name leads to."""
+_BLOCK = 8 << 20
+
+
+def search_afterwards(workspace: Workspace, order: Order) -> list[Place]:
+    """Look for what an order erased.
+
+    Args:
+        order: with `removed_at`.
+
+    Raises:
+        ShardError, ErasureError, OSError: something cannot be read, so that nobody can say what it holds.
+    """
+    assert order.removed_at is not None
+    since = datetime.fromisoformat(order.removed_at).timestamp()
+    shards = list(_all_shards(workspace))
+    # An id that another tracklet has since its recording was ingested anew says nothing.
+    names = {tracklet.tracklet_id for tracklet in order.tracklets} - set(_reused(order, shards))
+    recordings = set(order.recordings)
+    derived = derived_left(workspace, recordings, since)
+    return [
+        _erasure_lines(workspace, order),
+        _tracklet_tables(order, shards),
+        _crops(order, [shard for shard in shards if shard.video_sha256 in recordings]),
+        Place("unfinished shards", 1, [str(path) for path in workspace.shards.glob(f"*/{TEMPORARY_PREFIX}*")]),
+        Place("reports and training runs", 1, derived),
+        _rows(database_path(workspace), names),
+        _vectors(workspace.gallery, order),
+        *_files(workspace.gallery, names),
+    ]
+
+
+def models_that_learned(workspace: Workspace, order: Order) -> list[str]:
+    """The training runs that have seen what an order erased, and the models that came of them."""
+    assert order.removed_at is not None
+    since = datetime.fromisoformat(order.removed_at).timestamp()
+    runs = [run.name for run in runs_before(workspace, set(order.recordings), since)]
+    store = ModelStore(workspace.models)
+    of_run = {version: store.load(version).training_run for version in store.list()}
+    return [f"run {run}" for run in runs] + sorted(f"model {v}" for v, run in of_run.items() if run in runs)
+
+
+def _all_shards(workspace: Workspace) -> Iterator[Shard]:
+    for path in sorted(workspace.shards.glob("*/[!.]*")) if workspace.shards.is_dir() else []:
+        if path.is_dir():
+            yield open_shard(path)
+
+
+def _reused(order: Order, shards: Sequence[Shard]) -> Iterator[str]:
+    erased = {tracklet.tracklet_id: (tracklet.start_pts_s, tracklet.end_pts_s) for tracklet in order.tracklets}
+    for name, span in _tracklets(shards):
+        if name in erased and erased[name] != span:
+            yield name
+
+
+def _tracklets(shards: Sequence[Shard]) -> Iterator[tuple[str, tuple[float, float]]]:
+    for shard in shards:
+        table = shard.tracklets()
+        columns = (table[name].to_pylist() for name in ("tracklet_id", "start_pts_s", "end_pts_s"))
+        yield from ((name, (start, end)) for name, start, end in zip(*columns, strict=True))
+
+
+def _erasure_lines(workspace: Workspace, order: Order) -> Place:
+    known = set(load_erasures(workspace.erasures))
+    lost = [f"no longer forbidden: {erasure.to_json()}" for erasure in order.erasures if erasure not in known]
+    return Place("erasures.jsonl", len(known), lost)
+
+
+def _tracklet_tables(order: Order, shards: Sequence[Shard]) -> Place:
+    erased = {(t.tracklet_id, (t.start_pts_s, t.end_pts_s)) for t in order.tracklets}
+    return Place("tables of all shards", len(shards), [row[0] for row in _tracklets(shards) if row in erased])
+
+
+def _crops(order: Order, shards: Sequence[Shard]) -> Place:
+    """Every JPEG that is left of the recordings, whatever the tables call it."""
+    erased, count = set(order.crops), 0
+    found = []
+    for shard in shards:
+        table = shard.crops()
+        for name, offset, length in zip(*(table[c].to_pylist() for c in ("crop_id", "offset", "length")), strict=True):
+            count += 1
+            if hashlib.sha256(shard.read_jpeg(offset, length)).hexdigest() in erased:
+                found.append(name)
+    return Place("crops of the recordings", count, found)
+
+
+def _rows(database: Path, names: set[str]) -> Place:
+    """Every text in every table but the records."""
+    if not database.exists():
+        return Place("rows of the gallery", 0, [])
+    count, found = 0, []
+    connection = sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)
+    try:
+        for table in _tables(connection):
+            if table in RECORDS:
+                continue
+            for row in connection.execute(f'SELECT * FROM "{table}"'):  # noqa: S608 its own name
+                count += 1
+                found += [f"{table}: {value}" for value in row if isinstance(value, str) and value in names]
+    finally:
+        connection.close()
+    return Place("rows of the gallery", count, found)
+
+
+def _vectors(gallery: Path, order: Order) -> Place:
+    """Every vector of every model, by the hash of the crop that it was made from."""
+    erased = {bytes.fromhex(sha256) for sha256 in order.crops}
+    count, found = 0, []
+    for path in sorted(gallery.rglob(f"*{SUFFIX}")):
+        name = str(path.relative_to(gallery).with_suffix(""))
+        hashes = read_segment(gallery, name, ["crop_sha256"]).crop_sha256
+        count += len(hashes)
+        found += [f"{name}: vector {row}" for row, sha256 in enumerate(hashes) if sha256.tobytes() in erased]
+    return Place("vectors of crops", count, found)
+
+
+def _files(gallery: Path, names: set[str]) -> list[Place]:
+    """The bytes of the gallery's files: vectors, caches, and the database with its log and its free pages."""
+    if not gallery.is_dir():
+        return []
+    found: dict[str, list[str]] = {"bytes of vector files": [], "bytes of the database": []}
+    counts = dict.fromkeys(found, 0)
+    recorded = _recorded(gallery / DATABASE)
+    for path in sorted(path for path in gallery.rglob("*") if path.is_file()):
+        kind = "bytes of the database" if path.name.startswith(DATABASE) else "bytes of vector files"
+        counts[kind] += 1
+        named = names_in(path, names) - (recorded if kind == "bytes of the database" else set())
+        found[kind] += [f"{path.relative_to(gallery)}: {name}" for name in sorted(named)]
+    return [Place(kind, counts[kind], found[kind]) for kind in found]
+
+
+def names_in(path: Path, names: set[str]) -> set[str]:
+    """Which tracklet ids stand in a file's bytes."""
+    starts = sorted({name.rpartition("/")[0] for name in names})
+    if not starts:
+        return set()
+    pattern = re.compile(b"(?:" + b"|".join(re.escape(start.encode()) for start in starts) + rb")/\d+")
+    longest = max(len(name.encode()) for name in names)
+    found: set[str] = set()
+    with path.open("rb") as file:
+        kept = b""
+        while block := file.read(_BLOCK):
+            text = kept + block
+            found.update(match.decode() for match in pattern.findall(text))
+            kept = text[-longest:]
+    return found & names
+
+
+def _recorded(database: Path) -> set[str]:
+    """Everything that the records say; whatever name stands in it is not a remnant."""
+    if not database.exists():
+        return set()
+    connection = sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)
+    try:
+        texts = [
+            value
+            for table in _tables(connection)
+            if table in RECORDS
+            for row in connection.execute(f'SELECT * FROM "{table}"')  # noqa: S608 its own name
+            for value in row
+            if isinstance(value, str)
+        ]
+    finally:
+        connection.close()
+    return {name for text in texts for name in re.findall(r"[^\s\"/]+/[^\s\"/]+/\d+", text)}
+
+
+def _tables(connection: sqlite3.Connection) -> list[str]:
+    return [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]

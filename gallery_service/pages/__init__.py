@@ -1,0 +1,12 @@
+"""The pages: HTML from the server, which htmx swaps in part by part.
+
+Their routes are thin. They call what the API calls, for the same caller, and only say it in HTML; what must happen in
+the browser (dropping pictures, drawing a box, the keyboard) is in the small modules below static/.
+"""
+
+from __future__ import annotations
+
+from gallery_service.pages.rendering import STATIC, problem, wants_page
+from gallery_service.pages.search_page import pages
+
+__all__ = ["STATIC", "pages", "problem", "wants_page"]

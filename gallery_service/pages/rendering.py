@@ -1,0 +1,51 @@
+"""Templates into answers: a whole page, or only the part of it that htmx asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import Response
+from fastapi.templating import Jinja2Templates
+
+from gallery_service.caller import caller_of
+from gallery_service.endpoints import seen_sites
+from gallery_service.pages.site_clock import SiteClock
+
+_FOLDER = Path(__file__).parent.parent
+STATIC = _FOLDER / "static"
+templates = Jinja2Templates(_FOLDER / "templates")
+templates.env.trim_blocks = templates.env.lstrip_blocks = True
+templates.env.filters["thousands"] = "{:,}".format
+
+
+def is_htmx(request: Request) -> bool:
+    """Whether htmx asks, which wants the changed part only."""
+    return request.headers.get("hx-request") == "true"
+
+
+def wants_page(request: Request) -> bool:
+    """Whether a person looks at the answer: a browser that goes somewhere or htmx, not a program."""
+    return not request.url.path.startswith("/api/") and "text/html" in request.headers.get("accept", "")
+
+
+def render(request: Request, template: str, status: int = 200, **context: Any) -> Response:
+    """A template's HTML.
+
+    Args:
+        template: below templates/.
+        status: of the answer.
+        context: what the template reads; with `info`, it also gets the site's `clock`.
+    """
+    if "info" in context:
+        context["clock"] = SiteClock(context["info"].timezone)
+    caller = caller_of(request)
+    context |= {"caller": caller, "served": list(seen_sites(request, caller))}
+    return templates.TemplateResponse(request, template, context, status_code=status)
+
+
+def problem(request: Request, status: int, detail: str) -> Response:
+    """What went wrong, for a person to read."""
+    template = "problem_part.html" if is_htmx(request) else "problem.html"
+    return render(request, template, status, problem=detail, again=request.method == "GET", code=status)

@@ -1,0 +1,110 @@
+"""The list of sites, the page that searches one, and its answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import HTMLResponse, Response
+
+from gallery_service.access.rules import Investigator, Viewer
+from gallery_service.caller import Caller
+from gallery_service.endpoints import SeenSites, Site, measurements_of
+from gallery_service.errors import BadQuery
+from gallery_service.pages.filter_form import Fields, FilterForm
+from gallery_service.pages.lanes import Sighting, draw_lanes
+from gallery_service.pages.rendering import is_htmx, render
+from gallery_service.pages.site_clock import SiteClock
+from gallery_service.query_pictures import MAX_PICTURES, QueryPicture, parse_boxes
+from gallery_service.schemas import Match, SiteInfo
+from gallery_service.search import MAX_TOP_K, SiteSearch
+from gallery_service.upload import uploaded_form
+
+pages = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+
+
+@pages.get("/")
+def sites_page(request: Request, seen: SeenSites, caller: Viewer) -> Response:
+    """The sites that can be searched."""
+    summaries = [site.summary(caller) for site in seen.values()]
+    return render(request, "sites.html", sites=summaries)
+
+
+@pages.get("/sites/{site}")
+def search_page(request: Request, site: Site, caller: Investigator) -> Response:
+    """Search one site."""
+    info = site.info(caller)
+    filters = FilterForm.empty([camera.camera_id for camera in info.cameras])
+    return _render(request, site, info, filters)
+
+
+@pages.post("/sites/{site}/search")
+async def search(request: Request, site: Site, caller: Investigator) -> Response:
+    """The answer to what the form asks: by pictures, or by a tracklet of the gallery."""
+    images, fields = await uploaded_form(request)
+    return await run_in_threadpool(_search, request, site, caller, images, fields)
+
+
+def _search(request: Request, site: SiteSearch, caller: Caller, images: list[bytes], fields: Fields) -> Response:
+    info = site.info(caller)
+    clock = SiteClock(info.timezone)
+    filters = FilterForm.read(fields, [camera.camera_id for camera in info.cameras])
+    last = dict(fields)
+    if "without" in last:
+        filters = filters.without(last["without"])
+    asked = filters.request(clock)
+    tracklet_id = last.get("tracklet")
+    if tracklet_id:
+        answer = site.search_tracklet(caller, tracklet_id, asked)
+    elif images:
+        boxes = parse_boxes([value for name, value in fields if name == "box"], len(images))
+        pictures = [QueryPicture(*one) for one in zip(images, boxes, strict=True)]
+        answer = site.search_pictures(caller, pictures, asked, what="the picture")
+    else:
+        raise BadQuery("There is nothing to look for yet: choose a picture of one person.")
+    measurements_of(request).searches.labels(site.name, "tracklet" if tracklet_id else "image").inc()
+    order = [camera.camera_id for camera in info.cameras]
+    return _render(
+        request,
+        site,
+        info,
+        filters,
+        filters_changed="without" in last,
+        answer=answer,
+        tracklet_id=tracklet_id,
+        pictures=len(images),
+        chips=filters.chips(clock),
+        lanes=draw_lanes(
+            [_sighting(rank, match) for rank, match in enumerate(answer.matches, 1) if match.first_seen], order, clock
+        ),
+    )
+
+
+def _sighting(rank: int, match: Match) -> Sighting:
+    assert match.first_seen is not None
+    likeness = match.score if match.probability is None else match.probability
+    return Sighting(
+        camera_id=match.camera_id,
+        first_seen=match.first_seen,
+        last_seen=match.last_seen or match.first_seen,
+        href=f"#hit-{rank}",
+        label=f"match {rank}",
+        weight=max(0.0, min(1.0, likeness)),
+    )
+
+
+def _render(request: Request, site: SiteSearch, info: SiteInfo, filters: FilterForm, **context: Any) -> Response:
+    template = "search/answer_part.html" if is_htmx(request) and "answer" in context else "search/page.html"
+    return render(
+        request,
+        template,
+        info=info,
+        site=site.name,
+        section="search",
+        filters=filters,
+        max_top_k=MAX_TOP_K,
+        max_pictures=MAX_PICTURES,
+        max_mib=site.settings.max_upload_bytes / 1024 / 1024,
+        **context,
+    )

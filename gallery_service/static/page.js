@@ -1,0 +1,66 @@
+// What every page does: menus, dialogs, light and dark, and errors that came as something else than HTML.
+
+const root = document.documentElement;
+
+document.getElementById("theme").addEventListener("click", () => {
+  const system = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+  const shown = root.dataset.theme === "auto" ? system : root.dataset.theme;
+  const other = shown === "dark" ? "light" : "dark";
+  root.dataset.theme = other === system ? "auto" : other;
+  localStorage.setItem("theme", root.dataset.theme);
+});
+
+document.addEventListener("click", (event) => {
+  for (const menu of document.querySelectorAll("details[data-menu][open]")) {
+    if (!menu.contains(event.target)) menu.open = false;
+  }
+  const opener = event.target.closest("[data-dialog]");
+  if (opener) document.getElementById(opener.dataset.dialog).showModal();
+  event.target.closest("[data-dismiss]")?.closest(".toast").remove();
+  // A click beside a dialog closes it.
+  if (event.target.matches?.("dialog.dialog")) {
+    const { left, right, top, bottom } = event.target.getBoundingClientRect();
+    const inside = event.clientX >= left && event.clientX <= right && event.clientY >= top && event.clientY <= bottom;
+    if (!inside) event.target.close("cancel");
+  }
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  const menu = document.querySelector("details[data-menu][open]");
+  if (!menu) return;
+  menu.open = false;
+  menu.querySelector("summary").focus();
+});
+
+export function toast(text) {
+  const item = document.createElement("div");
+  item.className = "toast alert";
+  const words = document.createElement("p");
+  words.textContent = text;
+  const close = document.createElement("button");
+  close.type = "button";
+  close.className = "quiet icon-only";
+  close.dataset.dismiss = "";
+  close.setAttribute("aria-label", "Dismiss");
+  close.textContent = "×";
+  item.append(words, close);
+  document.getElementById("toasts").append(item);
+}
+
+// Refusals that come before any page is asked (too large, too slow, too many) are JSON.
+document.addEventListener("htmx:after:request", (event) => {
+  const { ctx } = event.detail;
+  if (!ctx.response.headers.get("content-type")?.includes("json")) return;
+  const words = document.createElement("p");
+  words.textContent = JSON.parse(ctx.text).detail ?? `The service answered ${ctx.response.status}.`;
+  ctx.text = `<div class="alert" role="alert">${words.outerHTML}</div>`;
+});
+
+document.addEventListener("htmx:error", (event) => {
+  if (event.detail.error?.name === "TypeError") toast("The service cannot be reached. Is it still running?");
+});
+
+for (const [when, busy] of [["htmx:before:request", "true"], ["htmx:finally:request", "false"]]) {
+  document.addEventListener(when, (event) => event.detail.ctx.target?.setAttribute("aria-busy", busy));
+}

@@ -1,0 +1,247 @@
+"""A running service shows nobody any more whom erasures.jsonl names, whatever still lies in the gallery."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from gallery_service.app import create_app
+from gallery_service.caller import LOCAL, Caller, Role, caller_of
+from gallery_service.clips import cut_clip
+from gallery_service.erasure.erased_tracklets import ErasuresUnreadable
+from gallery_service.erasure.retention import keep_retention
+from gallery_service.errors import NotFound
+from gallery_service.search import SearchRequest, SiteSearch
+from gallery_service.settings import ServiceSettings
+from ingest.erasure_selection import Selection
+from ingest.erasures import Erasure, add_erasures
+from ingest.forgetting import forget, plan_forgetting
+from ingest.shards import list_shards
+from ingest.site import SiteConfig, load_site
+from ingest.workspace import Workspace
+from models.images import encode_jpeg
+from tests.gallery_service import synthetic
+from tests.gallery_service.erasure.conftest import person, where
+from tests.gallery_service.test_clips import decode
+
+
+@pytest.fixture
+def search(site: SiteConfig) -> Iterator[SiteSearch]:
+    found = SiteSearch(site, ServiceSettings(threads=1))
+    yield found
+    found.close()
+
+
+def names(search: SiteSearch, top_k: int = 200) -> list[str]:
+    image = encode_jpeg(synthetic.query_crop(0))
+    return [match.tracklet_id for match in search.search_image(LOCAL, image, SearchRequest(top_k=top_k)).matches]
+
+
+def forbid(site: SiteConfig, tracklet_id: str) -> None:
+    """An erasure that gets as far as its lines."""
+    workspace = Workspace(site)
+    add_erasures(workspace.erasures, plan_forgetting(workspace, Selection(frozenset({tracklet_id}))).erasures)
+
+
+def test_from_the_line_on_nothing_is_shown(site: SiteConfig, search: SiteSearch) -> None:
+    before = names(search)
+    nearest = before[0]
+    clip = search.clip(LOCAL, nearest)
+    assert clip and search.crop(LOCAL, nearest)
+    forbid(site, nearest)
+    assert names(search) == before[1:]
+    assert names(search, top_k=3) == before[1:4]  # not one fewer
+    for asked in (search.crop, search.clip):
+        with pytest.raises(NotFound):
+            asked(LOCAL, nearest)
+    with pytest.raises(NotFound):
+        search.search_tracklet(LOCAL, nearest, SearchRequest())
+    assert nearest not in [m.tracklet_id for m in search.search_tracklet(LOCAL, before[1], SearchRequest()).matches]
+    # The shards go next, by whichever command; who stayed stays, though the gallery knows nothing of it yet.
+    forget(site, Selection(frozenset({before[1]})))
+    assert names(search) == before[2:]
+
+
+def test_a_time_that_is_erased_hides_who_was_there(site: SiteConfig, search: SiteSearch) -> None:
+    before = names(search)
+    shard = next(shard for shard in list_shards(Workspace(site)) if shard.camera_id == "cam1")
+    add_erasures(Workspace(site).erasures, [Erasure(shard.video_sha256, 0.0, 1e6, None)])
+    assert names(search) == [name for name in before if name.startswith("cam2/")]
+
+
+def test_who_was_ingested_after_the_erasure_is_shown(site: SiteConfig, search: SiteSearch) -> None:
+    """Somebody linked over an erased moment, in a shard that obeys, was not there in that moment."""
+    workspace = Workspace(site)
+    shard = next(shard for shard in list_shards(workspace) if shard.camera_id == "cam1")
+    before = names(search)
+    line = Erasure(shard.video_sha256, 1.0, 1.1, None)
+    summary = json.loads((shard.path / "summary.json").read_text())
+    summary["settings"]["erasures"] = [line.to_json()]
+    (shard.path / "summary.json").write_text(json.dumps(summary))
+    add_erasures(workspace.erasures, [line])
+    assert names(search) == before
+
+
+def test_an_unreadable_list_of_erasures_shows_nobody(site: SiteConfig, search: SiteSearch) -> None:
+    nearest = names(search)[0]
+    Workspace(site).erasures.write_text("{}\n")
+    for asked in (search.crop, search.clip):
+        with pytest.raises(ErasuresUnreadable):
+            asked(LOCAL, nearest)
+    with pytest.raises(ErasuresUnreadable):
+        names(search)
+    Workspace(site).erasures.unlink()
+    assert names(search)
+
+
+def test_clips_show_others_without_who_was_erased(site: SiteConfig, search: SiteSearch) -> None:
+    """Two walk one after the other with half a second in common, in which the first is blacked out."""
+    first, second = person(site), person(site, number=1)
+    shown = decode(search.clip(LOCAL, second.tracklet_id))
+    forbid(site, first.tracklet_id)
+    after = decode(search.clip(LOCAL, second.tracklet_id))
+    assert len(shown) == len(after)
+    row = next(
+        r
+        for s in list_shards(Workspace(site))
+        for r in s.tracklets().to_pylist()
+        if r["tracklet_id"] == second.tracklet_id
+    )
+    begin = max(0.0, (row["start_pts_s"] + row["end_pts_s"] - site.clips.seconds) / 2)
+    walk = synthetic.walks_of(1)[0]
+    seen = 0
+    for t, image in after:
+        moment = begin + t
+        if walk.begin_s + 0.1 < moment < walk.end_s - 0.1:
+            x1, y1, x2, y2 = walk.box(moment)
+            assert image[y1 + 4 : y2 - 4, x1 + 4 : x2 - 4].max() < 40
+            seen += 1
+    assert seen >= 5
+    (_, last), (_, last_before) = after[-1], shown[-1]
+    assert np.abs(last.astype(int) - last_before.astype(int)).max() < 20
+
+
+def test_clips_leave_out_times_that_are_erased_as_a_whole(site: SiteConfig, search: SiteSearch) -> None:
+    somebody = person(site, number=2)
+    shard = next(shard for shard in list_shards(Workspace(site)) if shard.camera_id == "cam1")
+    row = next(row for row in shard.tracklets().to_pylist() if row["tracklet_id"] == somebody.tracklet_id)
+    whole = decode(search.clip(LOCAL, somebody.tracklet_id))
+    add_erasures(Workspace(site).erasures, [Erasure(shard.video_sha256, 0.0, row["start_pts_s"] - 0.05, None)])
+    part = decode(search.clip(LOCAL, somebody.tracklet_id))
+    assert 0 < len(part) < len(whole)
+    begin = max(0.0, (row["start_pts_s"] + row["end_pts_s"] - site.clips.seconds) / 2)
+    assert all(begin + t >= row["start_pts_s"] - 0.06 for t, _ in part)
+
+
+def test_a_clip_cut_before_is_not_in_memory_any_more(
+    site: SiteConfig, search: SiteSearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = person(site), person(site, number=3)
+    search.clip(LOCAL, second.tracklet_id)
+    assert search.wanted_clip(LOCAL, second.tracklet_id).ready
+
+    def erased_meanwhile(request: object) -> bytes:
+        forbid(site, first.tracklet_id)
+        search.wanted_clip(LOCAL, second.tracklet_id)
+        return cut_clip(request)  # type: ignore[arg-type]
+
+    third = person(site, number=4)
+    with monkeypatch.context() as patched:
+        patched.setattr("gallery_service.search.cut_clip", erased_meanwhile)
+        search.clip(LOCAL, third.tracklet_id)
+    assert not search.wanted_clip(LOCAL, second.tracklet_id).ready
+    assert not search.wanted_clip(LOCAL, third.tracklet_id).ready
+    assert not search._clips._clips
+
+
+def as_(name: str, role: Role, cameras: frozenset[str] | None) -> Caller:
+    return Caller(name, role, None if cameras is None else {"toy": cameras})
+
+
+def test_over_the_api(site: SiteConfig, search: SiteSearch) -> None:
+    app = create_app([search], search.settings)
+    address = "/api/v1/sites/toy/erasures"
+    somebody = person(site)
+    with TestClient(app, base_url="http://localhost", headers={"host": "localhost"}) as client:
+        for body in (
+            {},
+            {"camera": "cam1"},
+            {"camera": "cam1", "until": "noon"},
+            {"camera": "cam9", "everything": True},
+            {"tracklets": ["x"]},
+            {"tracklets": [somebody.tracklet_id], "who": "ada"},
+        ):
+            assert client.post(address, json=body).status_code == 422, body
+        assert client.post(address, json={"tracklets": ["cam1/0123456789ab/000009"]}).status_code == 404
+        wanted = {"tracklets": [somebody.tracklet_id], "reason": "asked by letter"}
+        tried = client.post(address, json={**wanted, "dry_run": True})
+        assert (tried.status_code, tried.json()["tracklets"]) == (200, [somebody.tracklet_id])
+        assert tried.json()["erasures"] == [] and where(site, somebody)
+        with Workspace(site).lock():
+            busy = client.post(address, json=wanted)
+        assert busy.status_code == 503 and busy.headers["retry-after"]
+        done = client.post(address, json=wanted)
+        assert done.status_code == 201, done.text
+        (erasure,) = done.json()["erasures"]
+        assert erasure["clean"] and erasure["by"].startswith("local") and erasure["reason"] == "asked by letter"
+        assert where(site, somebody) == []
+        again = client.post(address, json=wanted)
+        assert again.json()["erasures"] == [erasure]
+        assert client.get(address).json()["erasures"] == [erasure]
+        proof = client.get(f"{address}/{erasure['erasure_id']}").json()
+        assert proof["tracklets"][0]["tracklet_id"] == somebody.tracklet_id
+        assert client.get(f"{address}/e-20260101T000000-00000000").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("caller", "read", "write"),
+    [
+        (as_("v", Role.VIEWER, None), 403, 403),
+        (as_("i", Role.INVESTIGATOR, None), 403, 403),
+        (as_("a", Role.ADMIN, None), 200, 200),
+        (as_("half", Role.ADMIN, frozenset({"cam1"})), 403, 200),
+        (as_("other half", Role.ADMIN, frozenset({"cam2"})), 403, 403),
+    ],
+    ids=lambda value: value.name if isinstance(value, Caller) else str(value),
+)
+def test_only_admins_erase_and_only_what_they_may_see(
+    site: SiteConfig, search: SiteSearch, caller: Caller, read: int, write: int
+) -> None:
+    app = create_app([search], search.settings)
+    app.dependency_overrides[caller_of] = lambda: caller
+    address = "/api/v1/sites/toy/erasures"
+    with TestClient(app, base_url="http://localhost") as client:
+        assert client.get(address).status_code == read
+        body = {"tracklets": [person(site).tracklet_id], "dry_run": True}
+        assert client.post(address, json=body).status_code == write
+        assert client.post(address, json={"camera": "cam1", "everything": True, "dry_run": True}).status_code == write
+
+
+def test_retention_is_kept_by_the_service(site: SiteConfig, search: SiteSearch) -> None:
+    somebody = person(site)
+    now = synthetic.START + timedelta(days=30, minutes=10, seconds=4)  # cam1 began at 8:10
+    assert keep_retention(site, now) is None
+    content = (site.folder / "site.yaml").read_text()
+    (site.folder / "site.yaml").write_text(content + "retention_days: 30\n")
+    outcome = keep_retention(load_site(str(site.folder)), now)
+    assert outcome is not None and outcome.clean
+    assert somebody.tracklet_id in outcome.found.tracklets
+    assert all(name.startswith("cam1/") for name in outcome.found.tracklets)
+    assert outcome.found.untimed == ["cam2: day.mp4"]
+    assert where(site, somebody) == []
+    again = keep_retention(load_site(str(site.folder)), now)
+    assert again is not None and (again.found.tracklets, again.proofs) == ([], [])
+    assert names(search) and not set(names(search)) & set(outcome.found.tracklets)
+
+
+def test_nothing_of_a_clip_is_ever_on_disk(
+    site: SiteConfig, search: SiteSearch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "nowhere"))  # nobody could write there
+    assert search.clip(LOCAL, person(site).tracklet_id)

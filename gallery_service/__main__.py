@@ -167,7 +167,7 @@ def erase(
 
     Killed on the way, it goes on when it is run again. The proof lies in erasures/ in the site's workspace.
 
-    Exit status: 0 gone; 1 nothing was erased; 3 something of it was found afterwards.
+    Exit status: 0 gone; 1 nothing was erased; 3 hidden but not removed yet, or something was found afterwards.
     """
     with readable_errors():
         from gallery_service.erasure.command import run_erasure, verify_proof

@@ -420,6 +420,12 @@ class SiteSearch:
         wanted = self.wanted_clip(caller, tracklet_id)
         return wanted.ready or wanted.cut()
 
+    def recent_query(self, caller: Caller, query_id: str) -> AskedQuery | None:
+        """A search that this caller made a moment ago, unless it started from somebody who was erased since."""
+        asked = self.recent_queries.get(query_id, caller.name)
+        started_from = None if asked is None else asked.tracklet
+        return None if started_from is not None and self._erased.among([started_from]) else asked
+
     def wanted_clip(self, caller: Caller, tracklet_id: str) -> WantedClip:
         """A clip of the recording round a tracklet, which takes a while to cut unless it is ready.
 

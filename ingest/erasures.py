@@ -109,9 +109,10 @@ def add_erasures(path: Path, erasures: Sequence[Erasure]) -> None:
         except ValueError as error:
             raise ErasureError(f"{erasure}: not an erasure ({error})") from None
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write("".join(json.dumps(erasure.to_json()) + "\n" for erasure in erasures))
-        file.flush()
+    # In one piece: an ingest and somebody who erases may add at once.
+    lines = "".join(json.dumps(erasure.to_json()) + "\n" for erasure in erasures).encode()
+    with path.open("ab", buffering=0) as file:
+        file.write(lines)
         os.fsync(file.fileno())
 
 

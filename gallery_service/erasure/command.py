@@ -58,7 +58,12 @@ def run_erasure(ref: str, choice: dict[str, Any], expired: bool, reason: str, re
         _say("there is nothing of that")
     _say(*outcome.found.remarks())
     folder = orders_folder(Workspace(site))
-    for proof in outcome.proofs:
+    if outcome.waiting is not None:
+        _say(
+            f"{len(outcome.found.tracklets)} tracklets are hidden from now on, and not removed yet: {outcome.waiting}",
+            "run this again then; a running service does it by itself",
+        )
+    for proof in outcome.proofs if outcome.waiting is None else ():
         _tell(proof, folder / f"{proof.erasure_id}.json")
     if as_json:
         print(json.dumps({"schema": 1, "erased": True, "proofs": [p.as_json() for p in outcome.proofs]}, indent=1))

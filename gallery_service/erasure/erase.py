@@ -33,7 +33,7 @@ from ingest.erasures import add_erasures, load_erasures
 from ingest.forgetting import Forgotten, Plan, obey_erasures, plan_forgetting, recordings_of
 from ingest.shards import remove_leftovers
 from ingest.site import SiteConfig
-from ingest.workspace import Workspace
+from ingest.workspace import Workspace, WorkspaceBusy
 from models.bundle import ModelStore
 
 
@@ -45,10 +45,12 @@ class Outcome:
         found: what goes by this selection.
         proofs: of this erasure, and of earlier ones that had been interrupted; of an erasure that had been done before,
             that one's.
+        waiting: for what the removal waits; what is erased is only hidden until then.
     """
 
     found: Forgotten
     proofs: list[Order] = field(default_factory=list)
+    waiting: str | None = None
 
     @property
     def clean(self) -> bool:
@@ -76,8 +78,12 @@ def erase(
     caller: Caller,
     reason: str = "",
     threads: int | None = None,
+    hide_if_busy: bool = True,
 ) -> Outcome:
     """Erase what is selected, and finish erasures that were interrupted.
+
+    While another command works on the site (a training may for hours), what is selected is hidden from a running
+    service and forbidden to every ingest. When that is done, the next erasure or a running service removes it.
 
     Args:
         site: whose workspace.
@@ -85,39 +91,73 @@ def erase(
         asked: the selection as it was written, for the proof.
         caller, reason: who asks, and why, for the proof and the audit log.
         threads: of the embedding session, should crops that stay have to be embedded again.
+        hide_if_busy: see above; False: do nothing then.
 
     Raises:
         NotFound: a tracklet is not there and never was erased.
-        WorkspaceBusy: another command writes into the workspace.
+        WorkspaceBusy: another command works on the site, and nothing was done.
         ValueError, OSError: something cannot be read or written; run again, it goes on.
     """
     workspace = Workspace(site)
-    with workspace.lock():
-        remove_leftovers(workspace)
-        orders = [order for order in read_orders(workspace) if not order.clean]
-        _remove(workspace, orders)
-        plan = plan_forgetting(workspace, selection)
-        earlier = _earlier(workspace, plan.found.missing)
-        if plan.erasures or plan.losses:
-            order = _order(site, plan, asked, caller, reason)
-            write_order(workspace, order)
-            _record(workspace, caller, "erasure.begun", order)
-            _remove(workspace, [order])
-            orders.append(order)
-        if not orders:
-            return Outcome(plan.found, earlier)
-    if database_path(workspace).exists():
-        if ModelStore(workspace.models).current() is not None:
-            build_gallery(site, threads=threads, quiet=True)
-        else:
-            compact_gallery(site)
-        scrub_database(database_path(workspace))
+    try:
+        with workspace.lock():
+            remove_leftovers(workspace)
+            orders = unfinished_orders(workspace)
+            _remove(workspace, orders)
+            plan, earlier, order = _begin(workspace, selection, asked, caller, reason)
+            if order is not None:
+                _remove(workspace, [order])
+                orders.append(order)
+    except WorkspaceBusy as busy:
+        if not hide_if_busy:
+            raise
+        plan, earlier, order = _begin(workspace, selection, asked, caller, reason)
+        add_erasures(workspace.erasures, plan.erasures)
+        orders = unfinished_orders(workspace)
+        return Outcome(plan.found, [*earlier, *orders], str(busy) if orders else None)
+    if not orders:
+        return Outcome(plan.found, earlier)
+    try:
+        _remove_from_gallery(site, workspace, threads)
+    except WorkspaceBusy as busy:
+        return Outcome(plan.found, [*earlier, *orders], str(busy))
     return Outcome(plan.found, [*earlier, *(_prove(workspace, order, caller) for order in orders)])
+
+
+def unfinished_orders(workspace: Workspace) -> list[Order]:
+    """Erasures that were begun and not finished, or after which something was found."""
+    return [order for order in read_orders(workspace) if not order.clean]
 
 
 def verify(site: SiteConfig, proof: Order) -> Order:
     """Look again for what was erased; the proof as it would be now."""
     return replace(proof, searched=search_afterwards(Workspace(site), proof))
+
+
+def _begin(
+    workspace: Workspace, selection: Selection, asked: dict[str, Any], caller: Caller, reason: str
+) -> tuple[Plan, list[Order], Order | None]:
+    """What the selection comes to, proofs of what of it was erased before, and the order, unless nothing is left."""
+    plan = plan_forgetting(workspace, selection)
+    earlier = _earlier(workspace, plan.found.missing)
+    hidden = {tracklet.tracklet_id for order in unfinished_orders(workspace) for tracklet in order.tracklets}
+    if not plan.erasures and hidden.issuperset(plan.found.tracklets):
+        return plan, earlier, None
+    order = _order(workspace.site, plan, asked, caller, reason)
+    write_order(workspace, order)
+    _record(workspace, caller, "erasure.begun", order)
+    return plan, earlier, order
+
+
+def _remove_from_gallery(site: SiteConfig, workspace: Workspace, threads: int | None) -> None:
+    database = database_path(workspace)
+    if not database.exists():
+        return
+    if ModelStore(workspace.models).current() is not None:
+        build_gallery(site, threads=threads, quiet=True)
+    else:
+        compact_gallery(site)
+    scrub_database(database)
 
 
 def _remove(workspace: Workspace, orders: list[Order]) -> None:

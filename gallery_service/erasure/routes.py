@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -12,11 +13,11 @@ from gallery_service.caller import Caller
 from gallery_service.endpoints import Site
 from gallery_service.erasure.erase import erase, would_erase
 from gallery_service.erasure.orders import Order, find_order, read_orders
-from gallery_service.errors import BadQuery, Busy, Forbidden
+from gallery_service.errors import BadQuery, Forbidden, GalleryError
 from gallery_service.schemas import ErrorAnswer
 from ingest.erasure_selection import Selection, SelectionError, make_selection
 from ingest.site import SiteConfig, SiteError
-from ingest.workspace import Workspace, WorkspaceBusy
+from ingest.workspace import Workspace
 
 erasures = APIRouter(prefix="/api/v1/sites/{site}/erasures")
 
@@ -24,7 +25,6 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     403: {"model": ErrorAnswer, "description": "Only admins erase"},
     404: {"model": ErrorAnswer, "description": "No such site, tracklet or erasure"},
     422: {"model": ErrorAnswer, "description": "It is not clear what is to be erased"},
-    503: {"model": ErrorAnswer, "description": "The site is being worked on; Retry-After says when to come again"},
 }
 
 
@@ -79,7 +79,8 @@ class ErasureList(BaseModel):
 @erasures.post("", summary="Erase people, for good", status_code=201, responses=_ERRORS)
 def erase_people(site: Site, caller: Admin, wanted: ErasureRequest, response: Response) -> ErasureAnswer:
     """From crops, vectors, rows, reports and training runs, with a search for them afterwards as proof. They are gone
-    from every answer at once; what is erased again is answered with the erasure that did it."""
+    from every answer at once; what is erased again is answered with the erasure that did it. 202: another command works
+    on the site, and they are removed when it is done."""
     config = site.current_site()
     selection = _selection(config, caller, wanted)
     if wanted.dry_run:
@@ -87,10 +88,11 @@ def erase_people(site: Site, caller: Admin, wanted: ErasureRequest, response: Re
         found, proofs = would_erase(config, selection), []
     else:
         asked = {name: value for name, value in wanted.model_dump(exclude={"reason", "dry_run"}).items() if value}
-        try:
-            outcome = erase(config, selection, asked=asked, caller=caller, reason=wanted.reason)
-        except WorkspaceBusy as error:
-            raise Busy(str(error)) from None
+        outcome = erase(config, selection, asked=asked, caller=caller, reason=wanted.reason)
+        if outcome.waiting is not None:
+            response.status_code = 202
+        with suppress(GalleryError):
+            site.refresh()  # what is erased leaves the memory, too
         found, proofs = outcome.found, outcome.proofs
     return ErasureAnswer(
         dry_run=wanted.dry_run,

@@ -406,7 +406,7 @@ class Investigations:
         return encode_jpeg(pixels)
 
     def _recent(self, query_id: str) -> AskedQuery:
-        asked = self._site.recent_queries.get(query_id, self._caller.name)
+        asked = self._site.recent_query(self._caller, query_id)
         if asked is None:
             raise NotFound("that search is not at hand any more; search again, then add it")
         return asked

@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,9 +23,11 @@ from gallery_service.caller import Caller, Role
 from gallery_service.database import open_database, scrub_database
 from gallery_service.erasure.erase import Outcome, erase, verify, would_erase
 from gallery_service.erasure.orders import find_order, read_orders
+from gallery_service.erasure.retention import keep_retention
 from gallery_service.errors import GalleryError, NotFound
 from gallery_service.repository import GalleryRepository
 from ingest.erasure_selection import Selection, Span
+from ingest.erasures import load_erasures
 from ingest.shards import list_shards
 from ingest.site import SiteConfig
 from ingest.workspace import Workspace, WorkspaceBusy
@@ -214,10 +217,25 @@ def test_deleted_rows_leave_the_databases_bytes(tmp_path: Path) -> None:
     reader.close()
 
 
-def test_one_at_a_time(site: SiteConfig) -> None:
-    with Workspace(site).lock(), pytest.raises(WorkspaceBusy):
-        erase_tracklet(site, person(site).tracklet_id)
-    assert read_orders(Workspace(site)) == []
+@pytest.mark.parametrize("lock", ["lock", "gallery_lock"])
+def test_while_another_command_works_they_are_hidden_and_removed_later(site: SiteConfig, lock: str) -> None:
+    somebody, other = person(site), person(site, number=1)
+    workspace = Workspace(site)
+    with getattr(workspace, lock)():
+        outcome = erase_tracklet(site, somebody.tracklet_id)
+        (order,) = outcome.proofs
+        assert outcome.waiting and not outcome.clean and order.state == "begun"
+        assert load_erasures(workspace.erasures) == order.erasures != []
+        assert where(site, somebody)
+        assert erase_tracklet(site, somebody.tracklet_id).proofs == [order]  # and not another one
+        assert len(load_erasures(workspace.erasures)) == len(order.erasures)
+        assert len(erase_tracklet(site, other.tracklet_id).proofs) == 2
+        with pytest.raises(WorkspaceBusy) if lock == "lock" else nullcontext():
+            keep_retention(site, datetime.now(UTC))
+    assert keep_retention(site, datetime.now(UTC)) is not None
+    assert keep_retention(site, datetime.now(UTC)) is None
+    assert where(site, somebody) == where(site, other) == []
+    assert all(proof.clean for proof in read_orders(workspace))
 
 
 def test_a_proof_that_was_changed_is_no_proof(site: SiteConfig) -> None:

@@ -184,8 +184,9 @@ def test_over_the_api(site: SiteConfig, search: SiteSearch) -> None:
         assert (tried.status_code, tried.json()["tracklets"]) == (200, [somebody.tracklet_id])
         assert tried.json()["erasures"] == [] and where(site, somebody)
         with Workspace(site).lock():
-            busy = client.post(address, json=wanted)
-        assert busy.status_code == 503 and busy.headers["retry-after"]
+            begun = client.post(address, json=wanted)
+        assert begun.status_code == 202 and begun.json()["erasures"][0]["state"] == "begun"
+        assert somebody.tracklet_id not in names(search) and where(site, somebody)
         done = client.post(address, json=wanted)
         assert done.status_code == 201, done.text
         (erasure,) = done.json()["erasures"]
@@ -221,6 +222,14 @@ def test_only_admins_erase_and_only_what_they_may_see(
         body = {"tracklets": [person(site).tracklet_id], "dry_run": True}
         assert client.post(address, json=body).status_code == write
         assert client.post(address, json={"camera": "cam1", "everything": True, "dry_run": True}).status_code == write
+
+
+def test_a_search_from_somebody_who_was_erased_since_cannot_be_kept(site: SiteConfig, search: SiteSearch) -> None:
+    nearest, other = names(search)[:2]
+    asked = [search.search_tracklet(LOCAL, name, SearchRequest()).query_id for name in (nearest, other)]
+    assert all(search.recent_query(LOCAL, query_id) for query_id in asked)
+    forbid(site, nearest)
+    assert [search.recent_query(LOCAL, query_id) is None for query_id in asked] == [True, False]
 
 
 def test_retention_is_kept_by_the_service(site: SiteConfig, search: SiteSearch) -> None:

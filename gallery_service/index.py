@@ -107,6 +107,23 @@ class TrackletIndex:
         rows = np.arange(len(self)) if allowed is None else np.flatnonzero(allowed)
         return self._refine(exact, k, rows, np.full(len(rows), np.inf))
 
+    def nearly(
+        self, query: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """About the k best allowed rows: those with the k highest bounds. For many rows of which no single one matters:
+        with k in the hundreds as fast as `search` with k = 10, which then takes ten times longer.
+
+        Arguments and result as in `search`; the cosines are exact.
+        """
+        exact = query.astype(np.float64)
+        coded, _ = self._coded_query(exact)
+        passing = np.arange(len(self)) if allowed is None else np.flatnonzero(allowed)
+        if min(k, len(passing)) <= 0:
+            return np.empty(0, np.int64), np.empty(0, np.float64)
+        bounds = self._bounds if allowed is None else _bound_index(self._codes.take(passing, axis=0))
+        rows = passing[bounds.search(coded[None], min(k, len(passing)))[1][0]]
+        return self._refine(exact, len(rows), rows, np.full(len(rows), np.inf))
+
     def _coded_query(self, query: NDArray[np.float64]) -> tuple[NDArray[np.float32], float]:
         """The query to multiply codes with, and what to add so that the product is an upper bound of the cosine."""
         projected = query @ self._directions

@@ -38,7 +38,7 @@ def probabilities(
         return [None] * len(rows)
     ranks, camera = calibration.look_alikes, gallery.columns.camera
     everything = gallery.columns.allowed(SearchFilters(), seen)
-    nearest, nearest_cosines = gallery.index.search(query, ranks.depth, everything)
+    nearest, nearest_cosines = gallery.index.nearly(query, ranks.depth, everything)
     levels = ranks.levels(nearest_cosines, camera[nearest], camera[rows])
     if own_row is not None:
         levels[camera[rows] == camera[own_row]] = math.nan

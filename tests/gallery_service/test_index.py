@@ -51,6 +51,28 @@ def test_finds_what_brute_force_finds(case: tuple[np.ndarray, np.ndarray, int, n
         assert allowed[rows].all()
 
 
+@given(galleries())
+def test_nearly_the_best_are_scored_exactly(case: tuple[np.ndarray, np.ndarray, int, np.ndarray | None]) -> None:
+    vectors, query, k, allowed = case
+    rows, scores = TrackletIndex(vectors).nearly(query, k, allowed)
+    best = [score for _, score in reference(vectors, query, k, allowed)]
+    assert len(set(rows.tolist())) == len(rows) == len(best)
+    assert list(scores) == sorted(scores, reverse=True)
+    np.testing.assert_allclose(scores, vectors[rows].astype(float) @ query.astype(float), atol=SCORE_STEP)
+    assert (scores <= np.array(best) + 1.5 * SCORE_STEP).all(), "none is better than the best"
+    if allowed is not None:
+        assert allowed[rows].all()
+
+
+def test_nearly_the_best_are_as_good_as_the_best_on_the_whole(gallery: tuple[np.ndarray, FilterColumns]) -> None:
+    vectors, columns = gallery
+    held = TrackletIndex(vectors)
+    for allowed in (None, columns.camera == 0):
+        for query in vectors[:5].astype(np.float32):
+            gap = held.search(query, 300, allowed)[1] - held.nearly(query, 300, allowed)[1]
+            assert 0 <= gap.mean() < 0.002
+
+
 @given(st.integers(0, 1000), st.integers(1, 30))
 def test_equal_vectors_come_in_row_order(seed: int, k: int) -> None:
     generator = np.random.default_rng(seed)

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import Request
-from fastapi.responses import Response
+from fastapi.responses import RedirectResponse, Response
 from fastapi.templating import Jinja2Templates
 
-from gallery_service.caller import caller_of
+from gallery_service.caller import LOCAL, Caller
 from gallery_service.endpoints import seen_sites
 from gallery_service.pages.site_clock import SiteClock
 
@@ -40,12 +40,24 @@ def render(request: Request, template: str, status: int = 200, **context: Any) -
     """
     if "info" in context:
         context["clock"] = SiteClock(context["info"].timezone)
-    caller = caller_of(request)
-    context |= {"caller": caller, "served": list(seen_sites(request, caller))}
+    caller: Caller | None = getattr(request.state, "caller", LOCAL)
+    context |= {"caller": caller, "served": [] if caller is None else list(seen_sites(request, caller))}
     return templates.TemplateResponse(request, template, context, status_code=status)
 
 
+def go_to(request: Request, path: str) -> Response:
+    """Lead the browser to another page of this service, after something was changed."""
+    if is_htmx(request):
+        return Response(status_code=204, headers={"HX-Redirect": path})
+    return RedirectResponse(path, 303)
+
+
 def problem(request: Request, status: int, detail: str) -> Response:
-    """What went wrong, for a person to read."""
-    template = "problem_part.html" if is_htmx(request) else "problem.html"
-    return render(request, template, status, problem=detail, again=request.method == "GET", code=status)
+    """What went wrong, for a person to read: in place of the answer, as a page, or else above what they look at."""
+    if not is_htmx(request):
+        return render(request, "problem.html", status, problem=detail, again=request.method == "GET", code=status)
+    if request.headers.get("hx-target") == "section#answer":
+        return render(request, "problem_part.html", status, problem=detail)
+    answer = render(request, "toast.html", status, problem=detail)
+    answer.headers["HX-Retarget"], answer.headers["HX-Reswap"] = "#toasts", "beforeend"
+    return answer

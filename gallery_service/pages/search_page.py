@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, Response
 
 from gallery_service.access.rules import Investigator, Viewer
 from gallery_service.caller import Caller
 from gallery_service.endpoints import SeenSites, Site, measurements_of
-from gallery_service.errors import BadQuery
 from gallery_service.pages.filter_form import Fields, FilterForm
 from gallery_service.pages.lanes import Sighting, draw_lanes
+from gallery_service.pages.open_case import OpenCase, open_case
+from gallery_service.pages.question import Question
 from gallery_service.pages.rendering import is_htmx, render
 from gallery_service.pages.site_clock import SiteClock
 from gallery_service.query_pictures import MAX_PICTURES, QueryPicture, parse_boxes
@@ -21,27 +22,29 @@ from gallery_service.schemas import Match, SiteInfo
 from gallery_service.search import MAX_TOP_K, SiteSearch
 from gallery_service.upload import uploaded_form
 
-pages = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+search_pages = APIRouter(default_response_class=HTMLResponse)
 
 
-@pages.get("/")
+@search_pages.get("/")
 def sites_page(request: Request, seen: SeenSites, caller: Viewer) -> Response:
     """The sites that can be searched."""
     summaries = [site.summary(caller) for site in seen.values()]
     return render(request, "sites.html", sites=summaries)
 
 
-@pages.get("/sites/{site}")
-def search_page(request: Request, site: Site, caller: Investigator) -> Response:
-    """Search one site."""
+@search_pages.get("/sites/{site}")
+def search_page(
+    request: Request, site: Site, caller: Investigator, investigation: Annotated[str, Query()] = ""
+) -> Response:
+    """Search one site, perhaps for an investigation."""
     info = site.info(caller)
     filters = FilterForm.empty([camera.camera_id for camera in info.cameras])
-    return _render(request, site, info, filters)
+    return _render(request, site, info, filters, open_case(site, caller, investigation))
 
 
-@pages.post("/sites/{site}/search")
+@search_pages.post("/sites/{site}/search")
 async def search(request: Request, site: Site, caller: Investigator) -> Response:
-    """The answer to what the form asks: by pictures, or by a tracklet of the gallery."""
+    """The answer to what the form asks: by pictures, by a tracklet of the gallery, or by all that was confirmed."""
     images, fields = await uploaded_form(request)
     return await run_in_threadpool(_search, request, site, caller, images, fields)
 
@@ -53,31 +56,30 @@ def _search(request: Request, site: SiteSearch, caller: Caller, images: list[byt
     last = dict(fields)
     if "without" in last:
         filters = filters.without(last["without"])
-    asked = filters.request(clock)
-    tracklet_id = last.get("tracklet")
-    if tracklet_id:
-        answer = site.search_tracklet(caller, tracklet_id, asked)
-    elif images:
-        boxes = parse_boxes([value for name, value in fields if name == "box"], len(images))
-        pictures = [QueryPicture(*one) for one in zip(images, boxes, strict=True)]
-        answer = site.search_pictures(caller, pictures, asked, what="the picture")
-    else:
-        raise BadQuery("There is nothing to look for yet: choose a picture of one person.")
-    measurements_of(request).searches.labels(site.name, "tracklet" if tracklet_id else "image").inc()
-    order = [camera.camera_id for camera in info.cameras]
+    question = Question(
+        pictures=[
+            QueryPicture(*one)
+            for one in zip(images, parse_boxes([v for name, v in fields if name == "box"], len(images)), strict=True)
+        ],
+        tracklet_id=last.get("tracklet") or None,
+        refined="refined" in last,
+        investigation=last.get("investigation") or None,
+        keep_pictures="keep_image" in last,
+    )
+    answer = question.ask(site, caller, filters.request(clock))
+    measurements_of(request).searches.labels(site.name, question.kind).inc()
+    shown = [_sighting(rank, match) for rank, match in enumerate(answer.matches, 1) if match.first_seen]
     return _render(
         request,
         site,
         info,
         filters,
+        open_case(site, caller, question.investigation),
         filters_changed="without" in last,
         answer=answer,
-        tracklet_id=tracklet_id,
-        pictures=len(images),
+        question=question,
         chips=filters.chips(clock),
-        lanes=draw_lanes(
-            [_sighting(rank, match) for rank, match in enumerate(answer.matches, 1) if match.first_seen], order, clock
-        ),
+        lanes=draw_lanes(shown, [camera.camera_id for camera in info.cameras], clock),
     )
 
 
@@ -94,7 +96,9 @@ def _sighting(rank: int, match: Match) -> Sighting:
     )
 
 
-def _render(request: Request, site: SiteSearch, info: SiteInfo, filters: FilterForm, **context: Any) -> Response:
+def _render(
+    request: Request, site: SiteSearch, info: SiteInfo, filters: FilterForm, case: OpenCase, **context: Any
+) -> Response:
     template = "search/answer_part.html" if is_htmx(request) and "answer" in context else "search/page.html"
     return render(
         request,
@@ -103,6 +107,7 @@ def _render(request: Request, site: SiteSearch, info: SiteInfo, filters: FilterF
         site=site.name,
         section="search",
         filters=filters,
+        case=case,
         max_top_k=MAX_TOP_K,
         max_pictures=MAX_PICTURES,
         max_mib=site.settings.max_upload_bytes / 1024 / 1024,

@@ -49,6 +49,16 @@ class SiteClock:
             return self.day(first), self.time(first)
         return self.day(first), f"{self.time(first)} – {self.time(last)}"
 
+    @staticmethod
+    def length(seconds: float) -> str:
+        """A length of time, such as 42 s, 3 min 20 s or 2 h 5 min."""
+        whole = round(seconds)
+        if whole < 60:
+            return f"{whole} s"
+        if whole < 3600:
+            return f"{whole // 60} min {whole % 60} s"
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+
     def earliest(self, local: str, field: str) -> str:
         """The first moment at which the site's clock shows a time; see `latest`."""
         return _written(min(self._moments(local, field)))

@@ -8,6 +8,8 @@ const frame = stage.querySelector(".picker-box");
 const state = dialog.querySelector(".picker-state");
 const use = document.getElementById("picker-use");
 const { site, proposes } = document.getElementById("search").dataset;
+const token = document.querySelector('meta[name="csrf-token"]')?.content;
+const headers = token ? { "X-CSRF-Token": token } : {};
 const LONGEST = 1600;  // of the picture as it is drawn, in pixels
 const LEAST = 0.01;  // of a side: a click is no box
 const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -53,7 +55,7 @@ async function propose(picture, signal) {
   const body = new FormData();
   body.append("image", picture.file, "frame");
   try {
-    const response = await fetch(`/api/v1/sites/${encodeURIComponent(site)}/detections`, { method: "POST", body, signal });
+    const response = await fetch(`/api/v1/sites/${encodeURIComponent(site)}/detections`, { method: "POST", headers, body, signal });
     const answer = await response.json();
     if (!response.ok) throw new Error(answer.detail);
     const { people } = answer;

@@ -58,7 +58,7 @@ function look(hit) {
   viewer.querySelector(".viewer-facts").append(facts);
   viewer.querySelector(".viewer-error").hidden = true;
   const still = viewer.querySelector(".viewer-stage img");
-  still.src = image.src;
+  still.src = `${image.src}?opened=true`;  // which is recorded
   still.alt = image.alt;
   video.hidden = !picture.dataset.clip;
   video.removeAttribute("src");
@@ -117,6 +117,18 @@ document.addEventListener("htmx:before:request", (event) => {
   if (viewer.open && event.detail.ctx.target?.id === "answer") viewer.close();
 });
 
+// Where no investigation is open, the answer to a decision asks for one.
+const whichCase = document.getElementById("which-case");
+document.addEventListener("htmx:after:swap", (event) => {
+  const { target } = event.detail.ctx;
+  if (target === "#which-case") {
+    if (!whichCase.open) whichCase.showModal();
+    whichCase.querySelector("[autofocus]").focus();
+  } else if (target.id === "drawer" && whichCase.open) {
+    whichCase.close();
+  }
+});
+
 // A crop that was erased meanwhile says so. Errors of pictures do not bubble.
 document.addEventListener("error", (event) => {
   if (event.target.matches?.(".hit-picture img")) event.target.closest(".hit-picture").classList.add("gone");
@@ -142,6 +154,7 @@ document.addEventListener("keydown", (event) => {
   const other = document.querySelector("dialog[open]:not(#viewer)");
   if (other) return;
   const hit = openHit() || document.activeElement.closest?.(".hit");
+  const press = (button) => (openHit() ? viewer : hit)?.querySelector(button)?.click();
   const onButton = event.target.matches("button, a, summary, video");
   const act = {
     "/": () => document.getElementById("file").focus(),
@@ -156,7 +169,9 @@ document.addEventListener("keydown", (event) => {
       if (openHit()) return video.paused ? video.play() : video.pause();
       return playing && hit.contains(playing) ? stop() : play(hit.querySelector(".hit-picture"));
     },
-    s: () => hit?.querySelector("[data-again]")?.click() ?? (openHit() && viewer.querySelector("[data-again]").click()),
+    c: () => press("[data-decide=confirmed]"),
+    x: () => press("[data-decide=rejected]"),
+    s: () => press("[data-again]"),
   }[event.key];
   if (!act || (event.target.matches("video") && event.key !== "?")) return;
   if (["Enter", " "].includes(event.key) && (!hit || onButton)) return;

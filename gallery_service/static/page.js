@@ -61,6 +61,9 @@ document.addEventListener("htmx:error", (event) => {
   if (event.detail.error?.name === "TypeError") toast("The service cannot be reached. Is it still running?");
 });
 
-for (const [when, busy] of [["htmx:before:request", "true"], ["htmx:finally:request", "false"]]) {
-  document.addEventListener(when, (event) => event.detail.ctx.target?.setAttribute("aria-busy", busy));
-}
+const busy = new WeakMap();
+document.addEventListener("htmx:before:request", ({ detail: { ctx } }) => {
+  busy.set(ctx, ctx.target);  // an answer may go elsewhere
+  ctx.target?.setAttribute("aria-busy", "true");
+});
+document.addEventListener("htmx:finally:request", ({ detail: { ctx } }) => busy.get(ctx)?.removeAttribute("aria-busy"));

@@ -151,7 +151,7 @@ document.addEventListener("click", (event) => {
 form.addEventListener("htmx:config:request", (event) => {
   const { body } = event.detail.ctx.request;
   body.delete("image");
-  if (body.has("tracklet")) return;
+  if (body.has("tracklet") || body.has("refined")) return;
   for (const one of pictures) {
     body.append("image", one.file, one.file.name || "pasted");
     body.append("box", one.box ? one.box.map((side) => side.toFixed(5)).join(",") : "");

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from ingest.pipeline import Executor, IngestResult, Refusal, ingest_site
 from ingest.set_aside import SetAside
-from ingest.site import SiteConfig, load_site
+from ingest.site import load_site
 from ingest.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -53,11 +53,8 @@ def run(
     refused or are still being written.
     """
     console = Console(stderr=True)
-    with _errors(console):
-        config = load_site(site)
-        with _Bar.shown(console) as bar:
-            result = ingest_site(config, workers=workers, executor=executor, view=bar)
-        _keep_retention(console, config)
+    with _errors(console), _Bar.shown(console) as bar:
+        result = ingest_site(load_site(site), workers=workers, executor=executor, view=bar)
     _report(console, result)
     if json_:
         json.dump(result.status, sys.stdout, indent=1, sort_keys=True)
@@ -105,14 +102,13 @@ def watch(
     try:
         while True:
             try:
-                config = load_site(site)
                 with _Bar.shown(console) as bar:
-                    result = ingest_site(config, workers=workers, executor=executor, view=bar)
-                _keep_retention(console, config)
+                    result = ingest_site(load_site(site), workers=workers, executor=executor, view=bar)
             except (ValueError, OSError) as error:
                 news = [f"error: {error}"]
             else:
                 news = [f"refused: {refusal.camera}: {refusal.error}" for refusal in result.refusals]
+                _say_forgotten(console, result)
                 if result.new:
                     now = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S")
                     _say(console, f"{now}: recordings ingested: {result.new}, in {result.seconds:.0f} s")
@@ -123,18 +119,6 @@ def watch(
             time.sleep(every)
     except KeyboardInterrupt:
         _say(console, "stopped; what was being ingested is taken up again by the next run")
-
-
-def _keep_retention(console: Console, config: SiteConfig) -> None:
-    """Forget what is older than site.yaml says, without anybody having to remember."""
-    from ingest.erasure_selection import expired
-    from ingest.forgetting import forget as forget_sightings
-
-    selection = expired(config, datetime.now(UTC))
-    if selection.spans:
-        found = forget_sightings(config, selection)
-        if found.tracklets:
-            _say(console, f"older than 'retention_days', forgotten: {len(found.tracklets)} tracklets")
 
 
 @app.command()
@@ -337,6 +321,11 @@ def _say(console: Console, text: str, style: str = "") -> None:
     console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
+def _say_forgotten(console: Console, result: IngestResult) -> None:
+    if result.forgotten:
+        _say(console, f"older than 'retention_days', forgotten: {result.forgotten} tracklets")
+
+
 def _report(console: Console, result: IngestResult) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("camera")
@@ -365,6 +354,7 @@ def _report(console: Console, result: IngestResult) -> None:
     for refusal in result.refusals:
         where = "" if refusal.path in refusal.error else f"{refusal.path}: "
         _say(console, f"refused: {refusal.camera}: {where}{refusal.error}", style="red")
+    _say_forgotten(console, result)
     if result.new:
         console.print(
             f"{result.new} recording{'s' if result.new > 1 else ''} ingested in {result.seconds:.1f} s", highlight=False

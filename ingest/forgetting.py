@@ -87,12 +87,18 @@ def forget(site: SiteConfig, selection: Selection, *, really: bool = True) -> Fo
     """
     workspace = Workspace(site)
     with workspace.lock():
-        if really:
-            remove_leftovers(workspace)
-        plan = plan_forgetting(workspace, selection)
-        if really and (plan.erasures or plan.losses):
-            add_erasures(workspace.erasures, plan.erasures)
-            obey_erasures(workspace)
+        if not really:
+            return plan_forgetting(workspace, selection).found
+        remove_leftovers(workspace)
+        return forget_in(workspace, selection)
+
+
+def forget_in(workspace: Workspace, selection: Selection) -> Forgotten:
+    """As `forget`; the caller holds the lock and has removed leftovers."""
+    plan = plan_forgetting(workspace, selection)
+    if plan.erasures or plan.losses:
+        add_erasures(workspace.erasures, plan.erasures)
+        obey_erasures(workspace)
     return plan.found
 
 

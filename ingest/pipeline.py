@@ -14,13 +14,15 @@ import time
 from collections import Counter
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
 from ingest.content_hash import ContentHashes
 from ingest.detection import DetectorError, make_detector
 from ingest.disk_full import DiskFull, disk_full_said
+from ingest.erasure_selection import expired
 from ingest.erasures import Erasure, add_erasures, load_erasures
+from ingest.forgetting import forget_in
 from ingest.growing import grown_from, still_written
 from ingest.ray_cluster import ClusterError, run_on_ray
 from ingest.recording import RecordingJob, ground_truth_hash, ingest_recording
@@ -87,6 +89,7 @@ class IngestResult:
         refusals: what was refused in this run.
         waiting: recordings that are still being written and were left for the next run.
         remarks: recordings that were taken though something is wrong with them.
+        forgotten: tracklets that had become older than site.yaml allows.
         seconds: this run took.
         status: content of status/ingest.json.
     """
@@ -96,6 +99,7 @@ class IngestResult:
     refusals: list[Refusal]
     waiting: list[Refusal]
     remarks: list[Refusal]
+    forgotten: int
     seconds: float
     status: dict[str, Any]
 
@@ -178,9 +182,17 @@ class _Run:
             self.earlier_s = self.earlier_s if self.stopped_before else 0.0
             self.write_status("running")
             self._work_through(jobs, workers, executor)
+        forgotten = self._keep_retention()
         status = self.write_status("done")
         cameras = _count(self.site, list_shards(self.workspace), self.refusals)
-        return IngestResult(self.new, cameras, self.refusals, self.waiting, self._remarks(), self._seconds(), status)
+        return IngestResult(
+            self.new, cameras, self.refusals, self.waiting, self._remarks(), forgotten, self._seconds(), status
+        )
+
+    def _keep_retention(self) -> int:
+        """Forget what has become too old, without anybody having to remember, and what a forgetting that was stopped
+        has left of recordings that are gone; how many tracklets."""
+        return len(forget_in(self.workspace, expired(self.site, datetime.now(UTC))).tracklets)
 
     def write_status(self, state: str) -> dict[str, Any]:
         shards = list_shards(self.workspace)

@@ -348,6 +348,28 @@ def test_times_without_an_offset_are_the_sites(tmp_path: Path) -> None:
     assert span == Span(datetime(2026, 10, 25, 0, 30, tzinfo=UTC), datetime(2026, 10, 25, 1, 30, tzinfo=UTC))
 
 
+def test_a_run_finishes_a_forgetting_also_where_the_recording_is_gone(site: Path) -> None:
+    workspace = Workspace(load_site(str(site)))
+    gone = next(shard for shard in list_shards(workspace) if shard.camera_id == "cam2")
+    add_erasures(workspace.erasures, [Erasure(gone.video_sha256, 0.0, 100.0, None)])
+    (site / "cam2.mp4").unlink()
+    run(site)
+    assert list(seen(site)) == ["cam1"]
+
+
+def test_a_run_keeps_the_retention(site: Path) -> None:
+    old = len(seen(site)["cam1"])
+    content = yaml.safe_load((site / "site.yaml").read_text())
+    content["cameras"][0]["retention_days"] = 1
+    (site / "site.yaml").write_text(yaml.safe_dump(content))
+    code, _, err = run(site)
+    assert code == 0 and f"older than 'retention_days', forgotten: {old} tracklets" in err, err
+    assert list(seen(site)) == ["cam2"]
+    assert json.loads((site / "status/ingest.json").read_text())["counts"]["tracklets"] == len(seen(site)["cam2"])
+    code, _, err = run(site)
+    assert code == 0 and "forgotten" not in err, err
+
+
 def test_the_command(site: Path) -> None:
     def command(*options: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

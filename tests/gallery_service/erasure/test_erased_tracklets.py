@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +17,7 @@ from gallery_service.app import create_app
 from gallery_service.caller import LOCAL, Caller, Role, caller_of
 from gallery_service.clips import cut_clip
 from gallery_service.erasure.erased_tracklets import ErasuresUnreadable
-from gallery_service.erasure.retention import keep_retention
+from gallery_service.erasure.retention import keep_retention, keeping_retention
 from gallery_service.errors import NotFound
 from gallery_service.search import SearchRequest, SiteSearch
 from gallery_service.settings import ServiceSettings
@@ -247,6 +249,24 @@ def test_retention_is_kept_by_the_service(site: SiteConfig, search: SiteSearch) 
     again = keep_retention(load_site(str(site.folder)), now)
     assert again is not None and (again.found.tracklets, again.proofs) == ([], [])
     assert names(search) and not set(names(search)) & set(outcome.found.tracklets)
+
+
+def test_the_service_keeps_it_in_the_background_and_outlives_what_goes_wrong(
+    site: SiteConfig, search: SiteSearch, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = SiteSearch(site, search.settings)
+    broken.current_site = lambda: 1 / 0  # type: ignore[assignment,method-assign,return-value]
+    names(search)
+    with (site.folder / "site.yaml").open("a") as file:
+        file.write("retention_days: 1\n")  # everything at the site is older
+    with keeping_retention([broken, search], every_s=0.05):
+        give_up = time.monotonic() + 60
+        while search.searchable_tracklets != 3 and time.monotonic() < give_up:
+            time.sleep(0.05)
+    assert search.searchable_tracklets == 3  # those of unknown time; without a request that would have noticed
+    assert names(search) and not [name for name in names(search) if name.startswith("cam1/")]
+    assert "retention of site 'toy' could not be kept" in caplog.text
+    assert not [thread for thread in threading.enumerate() if thread.name == "retention"]
 
 
 def test_nothing_of_a_clip_is_ever_on_disk(

@@ -46,7 +46,7 @@ def audit_page(
     )
     template = "audit/rows.html" if is_htmx(request) and cursor else "audit/page.html"
     asked = {"who": who, "action": action, "since": since, "until": until}
-    return render(request, template, info=info, section="audit", page=page, asked=asked, in_short=in_short)
+    return render(request, template, info=info, section="admin", page=page, asked=asked, in_short=in_short)
 
 
 def in_short(details: Mapping[str, Any]) -> str:

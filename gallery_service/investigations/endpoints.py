@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.background import BackgroundTask
 
 from gallery_service.access.rules import Investigator, Viewer
 from gallery_service.endpoints import Asked, Site, error_answers, measurements_of
@@ -13,6 +15,8 @@ from gallery_service.investigations.service import DEFAULT_PAGE, MAX_PAGE, Inves
 from gallery_service.schemas import SearchAnswer
 
 investigations = APIRouter(prefix="/api/v1/sites/{site}/investigations", tags=["investigations"])
+
+_CHUNK = 256 * 1024
 
 _SEEN = error_answers(s404="No such site or investigation, or not one of yours", s409="The site has no gallery yet")
 _CHANGED = _SEEN | error_answers(
@@ -136,6 +140,22 @@ def delete_hit(investigation_id: str, tracklet_id: str, cases: EditedCases) -> N
 def delete_erased_hit(investigation_id: str, hit_id: int, cases: EditedCases) -> None:
     """It has no tracklet to be named by."""
     cases.remove_erased(investigation_id, hit_id)
+
+
+@investigations.get(
+    "/{investigation_id}/export",
+    summary="An investigation as a file",
+    response_class=StreamingResponse,
+    responses=_SEEN | {200: {"content": {"application/zip": {}}}},
+)
+def export(investigation_id: str, cases: EditedCases) -> StreamingResponse:
+    """A zip of report.html, investigation.json and the crops of hits that were not rejected. It is recorded."""
+    file = cases.export(investigation_id)
+    headers = {"Content-Disposition": f'attachment; filename="investigation-{investigation_id}.zip"'}
+    chunks = iter(lambda: file.read(_CHUNK), b"")
+    return StreamingResponse(
+        chunks, media_type="application/zip", headers=headers, background=BackgroundTask(file.close)
+    )
 
 
 @investigations.get("/{investigation_id}/timeline", summary="Where and when", responses=_SEEN)

@@ -2,6 +2,9 @@
 
 An investigation is seen by whoever began it, by those it is shared with, and by admins. What it holds of a camera that
 the caller may not see is not there: neither to be read nor to be changed or searched with.
+
+Every change goes into the audit log in its own transaction, by ids: titles and notes can be about people, and the log
+forgets nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Engine, delete, exists, func, insert, or_, select, true, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from gallery_service.audit.trail import AuditTrail
 from gallery_service.caller import Caller, Role
 from gallery_service.errors import Conflict, NotFound
 from gallery_service.investigations.tables import HitRow, InvestigationRow, QueryPictureRow, QueryRow, ReaderRow
@@ -46,10 +50,12 @@ class InvestigationRepository:
         engine: of the site's gallery.sqlite.
         caller: who asks.
         site: its name, for the caller's rights.
+        trail: the site's audit log.
     """
 
-    def __init__(self, engine: Engine, caller: Caller, site: str) -> None:
+    def __init__(self, engine: Engine, caller: Caller, site: str, trail: AuditTrail) -> None:
         self._engine = engine
+        self._trail = trail
         self._caller = caller
         self._cameras = caller.cameras(site)
 
@@ -67,6 +73,7 @@ class InvestigationRepository:
                 self._number(session, investigation["investigation_id"])
                 return False
             session.execute(insert(InvestigationRow).values(**investigation))
+            self._record(session, "investigation.created", investigation["investigation_id"], investigation["purpose"])
             return True
 
     def get(self, investigation_id: str) -> Case:
@@ -105,7 +112,14 @@ class InvestigationRepository:
             NotFound: as `get`.
         """
         with self._writing() as session:
-            number = self._touch(session, investigation_id, at)
+            row = self._touch(session, investigation_id, at)
+            number = row.number
+            details: dict[str, Any] = {"changed": sorted(columns)}
+            if "status" in columns:
+                details["status"] = columns["status"]
+            if shared_with is not None:
+                details["shared_with"] = sorted(set(shared_with))
+            self._record(session, "investigation.changed", investigation_id, row.purpose, **details)
             if columns:
                 session.execute(update(InvestigationRow).where(InvestigationRow.number == number).values(**columns))
             if shared_with is not None:
@@ -121,7 +135,9 @@ class InvestigationRepository:
         """
         with self._writing() as session:
             number = self._number(session, investigation_id)
+            purpose = session.get_one(InvestigationRow, number).purpose
             session.execute(delete(InvestigationRow).where(InvestigationRow.number == number))
+            self._record(session, "investigation.deleted", investigation_id, purpose)
 
     # Queries.
 
@@ -153,7 +169,8 @@ class InvestigationRepository:
             Conflict: the investigation is closed, or full.
         """
         with self._writing() as session:
-            number = self._touch(session, investigation_id, at, to_work=True)
+            row = self._touch(session, investigation_id, at, to_work=True)
+            number = row.number
             key = (QueryRow.investigation == number, QueryRow.query_id == query["query_id"])
             if not session.execute(select(exists().where(*key))).scalar_one():
                 counted = select(func.count()).select_from(QueryRow).where(QueryRow.investigation == number)
@@ -165,6 +182,8 @@ class InvestigationRepository:
                 for place, jpeg in enumerate(pictures):
                     columns = {"investigation": number, "query_id": query["query_id"], "number": place, "jpeg": jpeg}
                     session.execute(insert(QueryPictureRow).values(**columns))
+            details = {"query_id": query["query_id"], "kept_pictures": len(pictures)}
+            self._record(session, "investigation.query_added", investigation_id, row.purpose, **details)
 
     def remove_query(self, investigation_id: str, query_id: str, at: int) -> None:
         """Remove a query with its pictures; hits that it found stay.
@@ -174,13 +193,14 @@ class InvestigationRepository:
             Conflict: the investigation is closed.
         """
         with self._writing() as session:
-            number = self._touch(session, investigation_id, at, to_work=True)
-            wanted = (QueryRow.investigation == number, QueryRow.query_id == query_id)
+            row = self._touch(session, investigation_id, at, to_work=True)
+            wanted = (QueryRow.investigation == row.number, QueryRow.query_id == query_id)
             gone = session.scalars(
                 delete(QueryRow).where(*wanted, self._seen_or_none(QueryRow.camera_id)).returning(QueryRow.query_id)
             )
             if gone.first() is None:
-                raise NotFound(_no_query(query_id))
+                raise NotFound(f"this investigation has no query {query_id[:60]!r}")
+            self._record(session, "investigation.query_removed", investigation_id, row.purpose, query_id=query_id)
 
     def picture(self, investigation_id: str, query_id: str, number: int) -> bytes:
         """A kept picture, JPEG.
@@ -226,8 +246,8 @@ class InvestigationRepository:
         """
         same = ("tracklet_id", "start_pts_s", "end_pts_s")
         with self._writing() as session:
-            number = self._touch(session, investigation_id, at, to_work=True)
-            of_this = HitRow.investigation == number
+            row = self._touch(session, investigation_id, at, to_work=True)
+            of_this = HitRow.investigation == row.number
             known = session.scalars(
                 select(HitRow).where(of_this, *(getattr(HitRow, name) == tracklet[name] for name in same))
             ).first()
@@ -235,12 +255,15 @@ class InvestigationRepository:
                 counted = select(func.count()).select_from(HitRow).where(of_this)
                 if session.execute(counted).scalar_one() >= MAX_HITS:
                     raise Conflict(f"this investigation has {MAX_HITS} hits; begin another one")
-                known = HitRow(investigation=number, **tracklet, **decision, erased_at=None)
+                known = HitRow(investigation=row.number, **tracklet, **decision, erased_at=None)
                 session.add(known)
             else:
                 for name, value in decision.items():
                     if value is not None:
                         setattr(known, name, value)
+            details = {name: tracklet[name] for name in ("tracklet_id", "camera_id")}
+            details |= {name: decision[name] for name in ("decision", "query_id", "model_version")}
+            self._record(session, "decision", investigation_id, row.purpose, **details)
             session.flush()
             session.refresh(known)
             session.expunge(known)
@@ -254,9 +277,24 @@ class InvestigationRepository:
             Conflict: the investigation is closed.
         """
         with self._writing() as session:
-            number = self._touch(session, investigation_id, at, to_work=True)
-            of_this = (HitRow.investigation == number, self._seen(HitRow.camera_id))
-            return len(session.scalars(delete(HitRow).where(*of_this, *wanted).returning(HitRow.hit_id)).all())
+            row = self._touch(session, investigation_id, at, to_work=True)
+            of_this = (HitRow.investigation == row.number, self._seen(HitRow.camera_id))
+            columns = (HitRow.hit_id, HitRow.tracklet_id, HitRow.decision)
+            gone = session.execute(delete(HitRow).where(*of_this, *wanted).returning(*columns)).all()
+            for hit_id, tracklet_id, decision in gone:
+                details = {"hit_id": hit_id, "tracklet_id": tracklet_id, "decision": decision}
+                self._record(session, "decision.removed", investigation_id, row.purpose, **details)
+            return len(gone)
+
+    def record_export(self, investigation_id: str, tracklet_ids: Sequence[str]) -> None:
+        """Write down that what the caller sees of an investigation leaves the service.
+
+        Raises:
+            NotFound: as `get`.
+        """
+        with self._writing() as session:
+            purpose = session.get_one(InvestigationRow, self._number(session, investigation_id)).purpose
+            self._record(session, "export", investigation_id, purpose, tracklet_ids=list(tracklet_ids))
 
     # What narrows them.
 
@@ -280,14 +318,17 @@ class InvestigationRepository:
             raise NotFound(f"there is no investigation {investigation_id[:60]!r}, or it is not shared with you")
         return number
 
-    def _touch(self, session: Session, investigation_id: str, at: int, *, to_work: bool = False) -> int:
+    def _record(self, session: Session, action: str, investigation_id: str, purpose: str, **details: Any) -> None:
+        self._trail.append(session, self._caller, action, {"investigation": investigation_id, **details}, purpose)
+
+    def _touch(self, session: Session, investigation_id: str, at: int, *, to_work: bool = False) -> InvestigationRow:
         number = self._number(session, investigation_id)
         row = session.get_one(InvestigationRow, number)
         if to_work and row.status != "open":
             raise Conflict("this investigation is closed; open it again to change what it holds")
         row.changed_at = max(at, row.changed_at)
         session.flush()
-        return number
+        return row
 
     def _cases(self, session: Session, rows: list[InvestigationRow]) -> list[Case]:
         numbers = [row.number for row in rows]
@@ -325,7 +366,3 @@ class InvestigationRepository:
         with self._engine.connect().execution_options(writes=True) as connection, Session(connection) as session:
             yield session
             session.commit()
-
-
-def _no_query(query_id: str) -> str:
-    return f"this investigation has no query {query_id[:60]!r}"

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from gallery_service.caller import Caller, Role
 from gallery_service.errors import BadQuery, Conflict, Forbidden, NotFound
 from gallery_service.filters import format_moment
 from gallery_service.investigations import schemas
+from gallery_service.investigations.export import write_export
 from gallery_service.investigations.refinement import Evidence
 from gallery_service.investigations.repository import Case, InvestigationRepository
 from gallery_service.investigations.tables import HitRow, QueryRow
@@ -45,7 +47,7 @@ class Investigations:
     def __init__(self, site: SiteSearch, caller: Caller) -> None:
         self._site = site
         self._caller = caller
-        self._repository = InvestigationRepository(site.database(), caller, site.name)
+        self._repository = InvestigationRepository(site.database(), caller, site.name, site.audit)
 
     # Whole investigations.
 
@@ -319,6 +321,28 @@ class Investigations:
             ],
             map_url=self._site.map_url,
         )
+
+    def export(self, investigation_id: str) -> IO[bytes]:
+        """All that the caller sees of the investigation, as a zip; see `write_export`.
+
+        Raises:
+            NotFound: as `get`.
+        """
+        investigation = self.get(investigation_id)
+        shown = [hit.tracklet_id for hit in investigation.hits if hit.tracklet_id is not None]
+        # Before anything is read: what cannot be recorded does not leave.
+        self._repository.record_export(investigation_id, shown)
+
+        def crop(hit: schemas.Hit) -> bytes | None:
+            if hit.state != "present" or hit.tracklet_id is None:
+                return None
+            try:
+                return self._site.crop(self._caller, hit.tracklet_id)
+            except NotFound:  # erased since
+                return None
+
+        zone = self._site.site.zone
+        return write_export(investigation, self.timeline(investigation_id), zone, self._caller.name, crop)
 
     # What the caller may do.
 

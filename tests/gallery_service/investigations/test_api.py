@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -283,6 +285,39 @@ def test_the_timeline_is_the_confirmed_hits_in_order_with_the_cameras_on_the_map
     ]
     assert line["cameras"][1]["first_seen"] == second["first_seen"]
     assert client.get(line["map_url"]).headers["content-type"] == "image/png"
+
+
+def test_an_export_holds_the_report_and_the_pictures_of_those_who_were_not_rejected(
+    client: httpx.Client, case: str
+) -> None:
+    found = search(client, 2, investigation=number_of(case))["matches"]
+    title = "<script>alert(1)</script> & co"
+    client.patch(case, json={"title": title, "notes": "</style><b>bold</b>"})
+    decisions = ("confirmed", "rejected", "undecided")
+    hits = [
+        decide(client, case, match["tracklet_id"], decision, note=f"note {decision}").json()
+        for match, decision in zip(found, decisions, strict=False)
+    ]
+    answer = client.get(f"{case}/export")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/zip")
+    assert "attachment" in answer.headers["content-disposition"]
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert archive.testzip() is None
+        pictures = {f"crops/{hits[number]['hit_id']:06d}.jpg": hits[number] for number in (0, 2)}
+        assert set(archive.namelist()) == {"report.html", "investigation.json", *pictures}
+        for name, hit in pictures.items():
+            assert archive.read(name) == client.get(hit["crop_url"]).content
+        content = json.loads(archive.read("investigation.json"))
+        assert content["investigation"]["title"] == title
+        assert [hit["decision"] for hit in content["investigation"]["hits"]] == list(reversed(decisions))
+        report = archive.read("report.html").decode()
+    assert "<script" not in report
+    assert "<b>" not in report
+    assert "&lt;script&gt;" in report
+    assert "note confirmed" in report
+    assert "note rejected" not in report
+    if found[0]["first_seen"]:
+        assert "+01:00" in report  # the site's own time
 
 
 def test_a_closed_investigation_is_read_but_not_worked_on(client: httpx.Client, case: str) -> None:

@@ -5,6 +5,7 @@
 writes into the folder
 
     site.yaml                      a site like any other; its cameras tell the time in three different ways
+    plan.png                       the map its cameras hang on
     recordings/cam1.mp4 ...        H.264, one file per camera
     ground_truth/cam1.csv ...      frame,person_id,x1,y1,x2,y2,visibility
     demo.json                      seed, arguments, and whether the folder is complete
@@ -17,7 +18,7 @@ arguments is left alone; one of other arguments, or one that was interrupted, is
 made from it. A folder that is no demo is never touched.
 
 The parts: people.py (who), figure.py (the body), camera.py and looks.py (how a camera sees), scene.py (where),
-choreography.py (when), recording.py (frames and truth), crops.py (single crops, for pre-training).
+choreography.py (when), recording.py (frames and truth), plan.py (the map), crops.py (single crops, for pre-training).
 """
 
 import argparse
@@ -46,20 +47,22 @@ import yaml
 from choreography import arrange
 from looks import demo_look
 from people import demo_people
+from plan import draw_plan, position
 from recording import CameraPlan, write_recording
 from scene import demo_scene
 
-from models.atomic import write_json, write_text
+from models.atomic import write_bytes, write_json, write_text
 
 HERE = Path(__file__).resolve().parent
 MARK = "demo.json"
+PLAN = "plan.png"
 LOCK = ".lock"  # the workspace's own lock: nothing is replaced while a stage is at work in it
 WEIGHTS = HERE / "weights" / "osnet_x0_25_rendered.safetensors"
 TIMEZONE = "Europe/Amsterdam"
 START = datetime(2026, 1, 5, 9, 0, 0, tzinfo=ZoneInfo(TIMEZONE))
 FRAME_RATES = (10, 12, 10)
 PARTS = (
-    "people", "figure", "camera", "looks", "scene", "choreography", "recording", "render",
+    "people", "figure", "camera", "looks", "scene", "choreography", "recording", "plan", "render",
 )  # fmt: skip
 
 
@@ -137,6 +140,8 @@ def site_description(plans: list[CameraPlan], folder: Path) -> dict[str, Any]:
                 "videos": [f"recordings/{recording_name(number)}"],
                 "time": tells_time,
                 "ground_truth": f"ground_truth/cam{number + 1}.csv",
+                "position": list(position(number, len(plans))),
+                "heading": 0,
             }
         )
     return {
@@ -151,6 +156,7 @@ def site_description(plans: list[CameraPlan], folder: Path) -> dict[str, Any]:
             "input_size": [128, 64],
         },
         "clips": {"enabled": True, "seconds": 6},
+        "map": {"image": PLAN},
     }
 
 
@@ -275,7 +281,8 @@ def render_site(folder: Path, arguments: Arguments, workers: int) -> bool:
         render_recordings(plans, folder, workers)
         text = yaml.safe_dump(site_description(plans, folder), sort_keys=False, default_flow_style=None, width=110)
         write_text(folder / "site.yaml", text)
-        rendered = [*(folder / "recordings").iterdir(), *(folder / "ground_truth").iterdir()]
+        write_bytes(folder / PLAN, cv2.imencode(".png", draw_plan(len(plans)))[1].tobytes())
+        rendered = [folder / PLAN, *(folder / "recordings").iterdir(), *(folder / "ground_truth").iterdir()]
         files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(rendered)}
         write_json(
             folder / MARK,

@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 import render
@@ -162,6 +163,12 @@ def test_the_site_is_one_that_ingest_reads_and_its_cameras_tell_the_time_three_w
         assert camera.ground_truth_path is not None and camera.ground_truth_path.is_file()
     first = probe(camera_videos(config.cameras[0])[0].path)
     assert first.creation_time == render.START
+    # They hang on the map side by side.
+    assert config.map is not None
+    assert cv2.imread(str(config.resolve(config.map.image))) is not None
+    places = [camera.position for camera in config.cameras if camera.position]
+    assert sorted(set(places)) == places
+    assert len(places) == 3
 
 
 def test_ground_truth_boxes_are_those_of_the_drawn_bodies() -> None:

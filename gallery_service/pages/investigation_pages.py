@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, Response
+from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
 from gallery_service.access.rules import Investigator, Viewer
 from gallery_service.caller import Caller
 from gallery_service.endpoints import Site
+from gallery_service.errors import NotFound
 from gallery_service.investigations import schemas
 from gallery_service.investigations.endpoints import Cases, EditedCases
 from gallery_service.investigations.service import Investigations
@@ -18,7 +21,7 @@ from gallery_service.pages.lanes import Sighting, draw_lanes
 from gallery_service.pages.open_case import open_case, query_of
 from gallery_service.pages.rendering import go_to, is_htmx, render
 from gallery_service.pages.site_clock import SiteClock
-from gallery_service.pages.site_plan import draw_plan
+from gallery_service.pages.site_plan import Plan, draw_plan
 from gallery_service.search import SiteSearch
 
 investigation_pages = APIRouter(prefix="/sites/{site}", default_response_class=HTMLResponse)
@@ -95,8 +98,19 @@ def case_page(request: Request, site: Site, caller: Viewer, cases: Cases, invest
         case=case,
         timeline=timeline,
         lanes=draw_lanes(seen, [camera.camera_id for camera in info.cameras], SiteClock(info.timezone)),
-        plan=draw_plan(timeline),
+        plan=_plan(site, timeline),
     )
+
+
+def _plan(site: SiteSearch, timeline: schemas.Timeline) -> Plan | None:
+    if timeline.map_url is None:
+        return None
+    try:
+        picture = site.map_picture()
+    except NotFound:
+        return None  # named in site.yaml, but not there: the table of cameras has to do
+    with Image.open(BytesIO(picture.content)) as opened:
+        return draw_plan(timeline, opened.size)
 
 
 @investigation_pages.post("/investigations/{investigation_id}")

@@ -90,10 +90,10 @@ def fit_calibration(vectors: Floats, cameras: Ids, clusterings: Sequence[Ids], s
 
 def look_alike_ranks(cameras: Ids, clusterings: Sequence[Ids]) -> LookAlikes:
     """The ranks of a camera at which the person itself is no longer to be expected. Arguments as `fit_calibration`."""
-    seen = sightings_per_camera(cameras, clusterings)
+    seen, there_are = sightings_per_camera(cameras, clusterings), len(np.unique(cameras))
     last = min(max(2, round(LAST_RANK * seen)), DEEPEST)
-    depth = max(last, min(2 * last * len(np.unique(cameras)), DEEPEST))
-    return LookAlikes(min(max(1, round(FIRST_RANK * seen)), last), last, depth)
+    first = min(max(1, round(FIRST_RANK * seen)), last)
+    return LookAlikes(first, last, max(last, min(2 * last * there_are, DEEPEST)), len(cameras) / there_are)
 
 
 def sightings_per_camera(cameras: Ids, clusterings: Sequence[Ids]) -> float:
@@ -115,13 +115,14 @@ def matches_in_other_cameras(
     """Search for every query as the gallery service does.
 
     Args:
-        look_alikes: where levels are taken from.
+        look_alikes: where levels are taken from, in a gallery of the size they were chosen for.
         queries, query_cameras: (Q, D) of length 1, and (Q,).
         gallery, cameras: (G, D) of length 1, and (G,).
         chunk: queries handled at once; memory is chunk × G floats.
     """
     import torch
 
+    look_alikes = look_alikes.within(len(gallery) / max(1, len(np.unique(cameras))))
     asked, found = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     cosine, level = [np.zeros(0)], [np.zeros(0)]
     all_vectors, all_cameras = torch.from_numpy(gallery).float(), torch.from_numpy(cameras)

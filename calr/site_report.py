@@ -83,6 +83,7 @@ def _basis(crops: CropSet, statuses: dict[str, Any]) -> dict[str, Any]:
         "crops": crops.fingerprint(),
         "candidate": export["candidate_version"],
         "live": export["live_version"],
+        "calibrated": export.get("calibrated"),  # not in exports from before there were calibrations
         "ceiling": None if ceiling is None else ceiling["run_id"],
         "failures": len(statuses["ingest"].get("failures", [])),
     }

@@ -36,8 +36,10 @@ def probabilities(
     calibration = gallery.bundle.calibration
     if calibration is None or not len(rows):
         return [None] * len(rows)
-    ranks, camera = calibration.look_alikes, gallery.columns.camera
+    camera = gallery.columns.camera
     everything = gallery.columns.allowed(SearchFilters(), seen)
+    sizes = np.bincount(camera if everything is None else camera[everything])
+    ranks = calibration.look_alikes.within(float(sizes[sizes > 0].mean()))
     nearest, nearest_cosines = gallery.index.nearly(query, ranks.depth, everything)
     levels = ranks.levels(nearest_cosines, camera[nearest], camera[rows])
     if own_row is not None:

@@ -12,7 +12,8 @@ cohort (Auckenthaler, Carey and Lloyd-Thomas, "Score normalization for text-inde
 2000).
 
 The level depends on the query and the camera, not on what a search was narrowed to: filters do not change a
-probability. Where a gallery grows by other people the level rises, and the probability of the same cosine falls.
+probability. Where a gallery grows the level rises, and the probability of the same cosine falls: rightly so if it grew
+by other people, and on the safe side if it did by the same ones. Where it shrinks, the level stays about what it was.
 
 Fitted without labels by `calr.calibration`; travels in a model bundle as calibration.json.
 """
@@ -43,18 +44,33 @@ class LookAlikes:
     Attributes:
         first_rank, last_rank: by similarity among the camera's, counted from 1, both included.
         depth: how many of the query's nearest, over all cameras, are looked through.
+        camera_size: mean number of vectors of a camera for which these were chosen.
     """
 
     first_rank: int
     last_rank: int
     depth: int
+    camera_size: float
 
     def __post_init__(self) -> None:
+        if not (math.isfinite(self.camera_size) and self.camera_size > 0):
+            raise CalibrationError(f"camera_size must be above 0, got {self.camera_size}")
         if not 1 <= self.first_rank <= self.last_rank <= self.depth:
             raise CalibrationError(
                 "look_alikes must have 1 <= first_rank <= last_rank <= depth, got "
                 f"{self.first_rank}, {self.last_rank} and {self.depth}"
             )
+
+    def within(self, camera_size: float) -> LookAlikes:
+        """The same look-alikes in a gallery of another size.
+
+        In a smaller one they lie at smaller ranks. In a larger one ranks stay: whether it has more people or more
+        of the same ones nobody can tell, and staying makes no match surer than it is.
+        """
+        share = min(1.0, camera_size / self.camera_size)
+        last = max(1, round(self.last_rank * share))
+        first = min(last, max(1, round(self.first_rank * share)))
+        return LookAlikes(first, last, max(last, round(self.depth * share)), self.camera_size)
 
     def levels(self, nearest: NDArray[np.floating], cameras: NDArray[np.integer], asked: NDArray[np.integer]) -> Floats:
         """A query's look-alike level in some cameras.
@@ -146,7 +162,12 @@ def read_calibration(record: Mapping[str, Any]) -> Calibration | None:
     return Calibration(
         slope=_number(record, "slope"),
         intercept=_number(record, "intercept"),
-        look_alikes=LookAlikes(*(_count(ranks, name) for name in ("first_rank", "last_rank", "depth"))),
+        look_alikes=LookAlikes(
+            first_rank=_count(ranks, "first_rank"),
+            last_rank=_count(ranks, "last_rank"),
+            depth=_count(ranks, "depth"),
+            camera_size=_number(ranks, "camera_size"),
+        ),
         queries=_count(record, "queries"),
         expected_right=_number(record, "expected_right"),
     )

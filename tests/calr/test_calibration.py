@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ from calr.calibration import (
     matches_in_other_cameras,
     sightings_per_camera,
 )
-from calr.reliability import judge_matches
+from calr.reliability import Sightings, judge_matches
 from models.matching.calibration import LookAlikes
 from tests.calr.look_alike_people import found_clusters, look_alike_people
 
@@ -65,7 +67,7 @@ def test_where_too_little_is_known_nothing_is_fitted() -> None:
 
 def test_clusters_that_say_the_opposite_are_not_believed() -> None:
     known = look_alike_people(60, 1)
-    found = matches_in_other_cameras(LookAlikes(4, 12, 72), *[known.vectors, known.cameras] * 2)
+    found = matches_in_other_cameras(LookAlikes(4, 12, 72, 1.0), *[known.vectors, known.cameras] * 2)
     unlike = known.vectors @ -known.vectors[0]
     assert len(found.query) == HITS * len(known.vectors)
     halves = (unlike > np.median(unlike)).astype(np.int64)
@@ -77,7 +79,7 @@ def test_clusters_that_say_the_opposite_are_not_believed() -> None:
 def test_matches_are_a_full_sort_of_the_other_cameras() -> None:
     people = look_alike_people(20, 5, cameras=2)
     queries = look_alike_people(7, 6, cameras=2)
-    ranks = LookAlikes(2, 4, 30)
+    ranks = LookAlikes(2, 4, 30, 1.0)
     found = matches_in_other_cameras(ranks, queries.vectors, queries.cameras, people.vectors, people.cameras, chunk=4)
     for query in range(len(queries.vectors)):
         cosines = people.vectors @ queries.vectors[query]
@@ -93,7 +95,7 @@ def test_matches_are_a_full_sort_of_the_other_cameras() -> None:
 
 def test_a_gallery_smaller_than_an_answer_gives_what_there_is() -> None:
     people = look_alike_people(2, 1, cameras=2, sightings=1)
-    found = matches_in_other_cameras(LookAlikes(1, 2, 9), *[people.vectors, people.cameras] * 2)
+    found = matches_in_other_cameras(LookAlikes(1, 2, 9, 1.0), *[people.vectors, people.cameras] * 2)
     assert np.bincount(found.query).tolist() == [2, 2, 2, 2]
     assert (people.cameras[found.match] != people.cameras[found.query]).all()
 
@@ -107,8 +109,8 @@ def test_sightings_are_counted_inside_a_cluster_and_camera() -> None:
 def test_ranks_keep_their_order_whatever_was_found() -> None:
     cameras = np.tile(np.arange(3), 4000)
     one_cluster, alone = np.zeros(len(cameras), np.int64), np.arange(len(cameras))
-    assert look_alike_ranks(cameras, [one_cluster]) == LookAlikes(2000, 2000, 2000)
-    assert look_alike_ranks(cameras, [alone]) == LookAlikes(2, 6, 36)
+    assert look_alike_ranks(cameras, [one_cluster]) == LookAlikes(2000, 2000, 2000, 4000.0)
+    assert look_alike_ranks(cameras, [alone]) == LookAlikes(2, 6, 36, 4000.0)
 
 
 def test_a_sigmoid_is_found_again() -> None:
@@ -129,3 +131,19 @@ def test_matches_that_part_cleanly_do_not_make_a_step() -> None:
         slope, intercept = fit_sigmoid(margin, right, queries)
         surest.append(1 / (1 + np.exp(-(slope * 0.4 + intercept))))
     assert surest[0] < 0.95 < surest[1] < 1, "the fewer the queries, the less is claimed"
+
+
+@pytest.mark.parametrize("kept", [0.5, 0.25])
+def test_in_a_gallery_that_shrank_nothing_is_claimed_that_does_not_hold(kept: float) -> None:
+    known, new = (look_alike_people(150, seed, sightings=4, noise=1.1) for seed in (1, 2))
+    calibration = fit_calibration(known.vectors, known.cameras, found_clusters(known, 3))
+    assert calibration is not None
+    some = np.random.default_rng(0).random(len(new.vectors)) < kept
+    left = Sightings(new.vectors[some], new.cameras[some], new.identities[some])
+    judged, naive = (
+        judge_matches(replace(calibration, look_alikes=ranks), new, left)
+        for ranks in (calibration.look_alikes, replace(calibration.look_alikes, camera_size=1.0))
+    )
+    assert judged is not None and naive is not None
+    assert np.mean(judged.said) - judged.base_rate < 0.06
+    assert np.mean(naive.said) - naive.base_rate > np.mean(judged.said) - judged.base_rate + 0.05

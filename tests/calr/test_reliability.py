@@ -53,7 +53,7 @@ def test_saying_the_base_rate_is_no_skill_and_no_error_over_all(right: list[bool
 def test_nobody_is_never_a_right_match() -> None:
     vectors = np.eye(4, 8, dtype=np.float32)[[0, 0, 1, 1, 2, 2, 3, 3]]
     people = Sightings(vectors, np.arange(8) % 2, np.array([-1, -1, 1, 1, 2, 2, 3, 3]))
-    found = judge_matches(Calibration(10.0, -5.0, LookAlikes(2, 3, 8), 1, 0.5), people, people)
+    found = judge_matches(Calibration(10.0, -5.0, LookAlikes(2, 3, 8, 1.0), 1, 0.5), people, people)
     assert found is not None
     assert found.matches == 8 * 4 and found.base_rate == pytest.approx(6 / 32)
 

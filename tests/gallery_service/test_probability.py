@@ -25,7 +25,7 @@ from . import synthetic
 from .conftest import copy_site
 from .test_search import truth
 
-CALIBRATION = Calibration(40.0, -1.5, LookAlikes(first_rank=2, last_rank=4, depth=100), 50, 0.2)
+CALIBRATION = Calibration(40.0, -1.5, LookAlikes(2, 4, depth=100, camera_size=1.0), 50, 0.2)
 """All of the gallery's 13 tracklets are looked through: 5 of cam1, 8 of cam2."""
 
 QUERY = encode_jpeg(synthetic.query_crop(2))
@@ -39,6 +39,7 @@ def calibrate(search: SiteSearch, calibration: Calibration) -> None:
     record = json.loads((bundle.path / "bundle.json").read_text())
     record["files"]["calibration.json"] = sha256_file(bundle.path / "calibration.json")
     write_json(bundle.path / "bundle.json", record)
+    (bundle.path / "SHA256SUMS").unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +107,7 @@ def test_matches_of_the_querys_own_camera_have_none(found: SiteSearch) -> None:
 def test_levels_come_from_what_the_caller_may_see(built_gallery: Path, tmp_path: Path) -> None:
     """A look that is not deep would tell how many of the nearest lie in cameras that they may not see."""
     search = SiteSearch(copy_site(built_gallery, tmp_path), ServiceSettings(threads=1))
-    calibrate(search, Calibration(40.0, -1.5, LookAlikes(first_rank=2, last_rank=4, depth=5), 50, 0.2))
+    calibrate(search, Calibration(40.0, -1.5, LookAlikes(2, 4, depth=5, camera_size=1.0), 50, 0.2))
     query = Embedder(search.refresh().bundle, threads=1).embed([decode_image(QUERY, what="the query")])[0]
     somebody = Caller("somebody", Role.INVESTIGATOR, {search.name: frozenset({"cam1"})})
     narrow = search.search_image(somebody, QUERY, SearchRequest(top_k=50)).matches
@@ -120,9 +121,20 @@ def test_levels_come_from_what_the_caller_may_see(built_gallery: Path, tmp_path:
         assert cut_off.probability < seen.probability, "what was not looked at makes nothing surer"
 
 
+def test_a_gallery_that_shrank_is_looked_at_as_what_is_left_of_it(built_gallery: Path, tmp_path: Path) -> None:
+    """Fitted where a camera showed twice as much: what was at ranks 4 to 8 is at 2 to 4 now."""
+    search = SiteSearch(copy_site(built_gallery, tmp_path), ServiceSettings(threads=1))
+    calibrate(search, Calibration(40.0, -1.5, LookAlikes(4, 8, depth=200, camera_size=13.0), 50, 0.2))
+    query = Embedder(search.refresh().bundle, threads=1).embed([decode_image(QUERY, what="the query")])[0]
+    matches = search.search_image(LOCAL, QUERY, SearchRequest(top_k=50)).matches
+    search.close()
+    for match in matches:
+        assert match.probability == pytest.approx(plain(search, query, match), abs=2e-4)
+
+
 def test_a_camera_that_shows_too_few_people_gives_none(built_gallery: Path, tmp_path: Path) -> None:
     search = SiteSearch(copy_site(built_gallery, tmp_path), ServiceSettings(threads=1))
-    calibrate(search, Calibration(40.0, -1.5, LookAlikes(first_rank=6, last_rank=8, depth=100), 50, 0.2))
+    calibrate(search, Calibration(40.0, -1.5, LookAlikes(6, 8, depth=100, camera_size=1.0), 50, 0.2))
     said = {
         match.tracklet_id: match.probability
         for match in search.search_image(LOCAL, QUERY, SearchRequest(top_k=50)).matches

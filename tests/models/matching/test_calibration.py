@@ -20,7 +20,7 @@ from models.matching.calibration import (
     read_calibration,
 )
 
-RANKS = LookAlikes(first_rank=3, last_rank=6, depth=40)
+RANKS = LookAlikes(first_rank=3, last_rank=6, depth=40, camera_size=25.5)
 EXAMPLE = Calibration(slope=12.5, intercept=-4.0, look_alikes=RANKS, queries=120, expected_right=0.25)
 
 cosines = st.floats(-1, 1)
@@ -62,7 +62,7 @@ def nearest(draw: np.random.Generator, count: int) -> tuple[NDArray[np.float64],
 @given(seed=st.integers(0, 10_000), count=st.integers(0, 60), first=st.integers(1, 4), more=st.integers(0, 5))
 def test_levels_are_the_means_of_a_cameras_ranks(seed: int, count: int, first: int, more: int) -> None:
     found, cameras = nearest(np.random.default_rng(seed), count)
-    ranks = LookAlikes(first, first + more, depth=100)
+    ranks = LookAlikes(first, first + more, 100, 1.0)
     asked = np.array([2, 0, 2, 9])
     for camera, level in zip(asked, ranks.levels(found, cameras, asked), strict=True):
         own = [cosine for cosine, seen_by in zip(found, cameras, strict=True) if seen_by == camera]
@@ -74,9 +74,20 @@ def test_levels_are_the_means_of_a_cameras_ranks(seed: int, count: int, first: i
 def test_a_shorter_look_never_makes_a_match_likelier(seed: int, depth: int) -> None:
     found, cameras = nearest(np.random.default_rng(seed), 200)
     asked = np.arange(4)
-    exact = LookAlikes(3, 6, depth=201).levels(found, cameras, asked)
-    short = LookAlikes(3, 6, depth).levels(found[:depth], cameras[:depth], asked)
+    exact = LookAlikes(3, 6, 201, 1.0).levels(found, cameras, asked)
+    short = LookAlikes(3, 6, depth, 1.0).levels(found[:depth], cameras[:depth], asked)
     assert (short >= exact - 1e-12).all()
+
+
+@given(first=st.integers(1, 30), more=st.integers(0, 30), deeper=st.integers(0, 500), size=st.floats(0.1, 1e6))
+def test_ranks_shrink_with_the_gallery_and_do_not_grow_with_it(first: int, more: int, deeper: int, size: float) -> None:
+    ranks = LookAlikes(first, first + more, first + more + deeper, 1000.0)
+    scaled = ranks.within(size)
+    if size >= 1000:
+        assert scaled == ranks
+    else:
+        assert scaled.last_rank == max(1, round(ranks.last_rank * size / 1000))
+        assert scaled.first_rank <= ranks.first_rank and scaled.depth <= ranks.depth
 
 
 def test_calibration_json_round_trips_through_text() -> None:
@@ -97,10 +108,12 @@ def test_calibration_json_round_trips_through_text() -> None:
         ({"intercept": "1"}, "intercept"),
         ({"queries": 1.5}, "queries"),
         ({"look_alikes": [1, 2, 3]}, "look_alikes"),
-        ({"look_alikes": {"first_rank": 0, "last_rank": 2, "depth": 9}}, "first_rank"),
-        ({"look_alikes": {"first_rank": 3, "last_rank": 2, "depth": 9}}, "first_rank"),
-        ({"look_alikes": {"first_rank": 1, "last_rank": 10, "depth": 9}}, "depth"),
-        ({"look_alikes": {"first_rank": 1, "last_rank": 2}}, "depth"),
+        ({"look_alikes": {"first_rank": 0, "last_rank": 2, "depth": 9, "camera_size": 5}}, "first_rank"),
+        ({"look_alikes": {"first_rank": 3, "last_rank": 2, "depth": 9, "camera_size": 5}}, "first_rank"),
+        ({"look_alikes": {"first_rank": 1, "last_rank": 10, "depth": 9, "camera_size": 5}}, "depth"),
+        ({"look_alikes": {"first_rank": 1, "last_rank": 2, "camera_size": 5}}, "depth"),
+        ({"look_alikes": {"first_rank": 1, "last_rank": 2, "depth": 9}}, "camera_size"),
+        ({"look_alikes": {"first_rank": 1, "last_rank": 2, "depth": 9, "camera_size": 0}}, "camera_size"),
     ],
 )
 def test_a_wrong_field_is_named(change: dict[str, Any], named: str) -> None:

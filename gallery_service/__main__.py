@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -194,16 +193,17 @@ def serve(
     host: Annotated[str, typer.Option(help="Loopback only, since no user is configured.")] = "127.0.0.1",
 ) -> None:
     """Serve the API and the search page of one or more sites."""
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     with readable_errors():
         from gallery_service.app import create_app
         from gallery_service.erasure.retention import keeping_retention
+        from gallery_service.request_log import configure_log
         from gallery_service.search import SiteSearch
         from gallery_service.serving import address_of, loopback_socket, run
         from gallery_service.settings import ServiceSettings
         from ingest.site import load_site
 
         settings = ServiceSettings()
+        configure_log(settings.log_format)
         served = {}
         for ref in sites:
             site = load_site(ref)

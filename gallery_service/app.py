@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -16,6 +16,7 @@ from starlette.middleware import Middleware
 from gallery_service.access.gate import Gate
 from gallery_service.access.rules import refuse_routes_without_a_rule
 from gallery_service.audit.routes import audit
+from gallery_service.caller_limit import CallerLimit
 from gallery_service.clip_queue import ClipQueue
 from gallery_service.endpoints import api, router
 from gallery_service.erasure.routes import erasures
@@ -24,8 +25,11 @@ from gallery_service.internal_errors import InternalErrors
 from gallery_service.investigations.endpoints import investigations
 from gallery_service.limits import BodyLimit, RequestLimit
 from gallery_service.measurements import Measurements, RequestMeasurement
+from gallery_service.openapi import describe
 from gallery_service.origin import LOOPBACK_NAMES, SameOrigin, TrustedHosts
 from gallery_service.pages import STATIC, pages, problem, wants_page
+from gallery_service.problem_details import ProblemAnswer
+from gallery_service.request_log import RequestLog
 from gallery_service.search import SiteSearch
 from gallery_service.security_headers import SecurityHeaders
 from gallery_service.settings import ServiceSettings
@@ -60,6 +64,7 @@ def create_app(sites: Iterable[SiteSearch], settings: ServiceSettings) -> FastAP
         docs_url=None,
         redoc_url=None,
         middleware=[
+            Middleware(RequestLog),
             Middleware(SecurityHeaders),
             Middleware(RequestLimit, most=settings.max_requests),
             Middleware(InternalErrors),
@@ -67,6 +72,7 @@ def create_app(sites: Iterable[SiteSearch], settings: ServiceSettings) -> FastAP
             Middleware(TrustedHosts, names=[*LOOPBACK_NAMES, *settings.allowed_hosts]),
             Middleware(SameOrigin),
             Middleware(Gate),
+            Middleware(CallerLimit, per_minute=settings.requests_per_minute),
             Middleware(BodyLimit, max_bytes=settings.max_upload_bytes, timeout_s=settings.body_timeout_s),
         ],
         exception_handlers={
@@ -76,6 +82,8 @@ def create_app(sites: Iterable[SiteSearch], settings: ServiceSettings) -> FastAP
             HTTPException: _http_error,
         },
     )
+    for site in served.values():
+        site.observe = measurements.stage_timer(site.name)
     app.state.sites = served
     app.state.measurements = measurements
     app.state.clip_queue = ClipQueue()
@@ -87,13 +95,14 @@ def create_app(sites: Iterable[SiteSearch], settings: ServiceSettings) -> FastAP
     app.include_router(pages)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     refuse_routes_without_a_rule(app)
+    describe(app)
     return app
 
 
 def _answer(request: Request, status: int, detail: str, headers: Any = None) -> Response:
     if wants_page(request):
         return problem(request, status, detail)
-    return JSONResponse({"detail": detail}, status, headers)
+    return ProblemAnswer(status, detail, headers)
 
 
 async def _gallery_error(request: Request, error: Exception) -> Response:

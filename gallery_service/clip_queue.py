@@ -29,6 +29,11 @@ class ClipQueue:
         self._room = at_once + waiting
         self._inside = 0
 
+    @property
+    def inside(self) -> int:
+        """Clips being cut or waiting for it."""
+        return self._inside
+
     async def cut(self, clip: Callable[[], bytes]) -> bytes:
         """What `clip` gives, called in a thread.
 

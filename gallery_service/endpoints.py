@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from gallery_service.access.rules import Admin, Investigator, Viewer
@@ -16,6 +16,7 @@ from gallery_service.clip_queue import ClipQueue
 from gallery_service.errors import BadQuery, GalleryError, NotFound
 from gallery_service.investigations.service import Investigations
 from gallery_service.measurements import Measurements
+from gallery_service.problem_details import ProblemAnswer
 from gallery_service.query_pictures import QueryPicture, parse_boxes
 from gallery_service.schemas import ErrorAnswer, Health, PersonBoxes, SearchAnswer, SiteInfo, SiteList
 from gallery_service.search import DEFAULT_TOP_K, MAX_PURPOSE, MAX_TOP_K, SearchRequest, SiteSearch
@@ -247,7 +248,7 @@ async def clip(
         span = parse_range(range, len(content))
     except RangeNotSatisfiable:
         headers["Content-Range"] = f"bytes */{len(content)}"
-        return JSONResponse({"detail": f"the clip has {len(content)} bytes"}, 416, headers)
+        return ProblemAnswer(416, f"the clip has {len(content)} bytes", headers)
     if span is None:
         return Response(content, media_type="video/mp4", headers=headers)
     headers["Content-Range"] = f"bytes {span[0]}-{span[1]}/{len(content)}"
@@ -263,22 +264,28 @@ async def healthz() -> Health:
 @router.get("/readyz", summary="Can every site be searched", responses={503: {"model": Health}})
 def readyz(request: Request, response: Response) -> Health:
     """503 with what to do while a site cannot be searched."""
-    states = {}
+    states, providers = {}, {}
     for name, site in sorted(sites_of(request).items()):
         try:
-            site.refresh()
+            providers[name] = site.refresh().embedder.provider
             states[name] = "ready"
         except GalleryError as error:
             states[name] = str(error)
     ready = all(state == "ready" for state in states.values())
     response.status_code = 200 if ready else 503
-    return Health(status="ready" if ready else "not ready", sites=states)
+    return Health(status="ready" if ready else "not ready", sites=states, providers=providers)
 
 
 @router.get("/metrics", summary="For Prometheus", response_class=PlainTextResponse)
 def metrics(caller: Admin, request: Request) -> Response:
     """The text format of Prometheus."""
     measurements = measurements_of(request)
+    measurements.clips.set(clip_queue_of(request).inside)
+    measurements.model.clear()
     for name, site in sites_of(request).items():
         measurements.tracklets.labels(name).set(site.searchable_tracklets)
+        measurements.waiting.labels(name).set(site.waiting)
+        measurements.recall.labels(name).set(site.recall())
+        if site.answering is not None:
+            measurements.model.labels(name, *site.answering).set(1)
     return Response(generate_latest(measurements.registry), media_type=CONTENT_TYPE_LATEST)

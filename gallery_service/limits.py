@@ -10,8 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections.abc import Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gallery_service.problem_details import MEDIA_TYPE, problem_details
 
 # Besides the image, a multipart body has boundaries and headers.
 MULTIPART_SLACK = 16 * 1024
@@ -19,17 +22,20 @@ MULTIPART_SLACK = 16 * 1024
 LINGER_S = 5.0
 
 
-async def refuse(receive: Receive, send: Send, status: int, detail: str) -> None:
-    """Answer with a JSON error and have the connection closed, since a body may still be on its way.
+async def refuse(
+    receive: Receive, send: Send, status: int, detail: str, more_headers: Mapping[str, str] | None = None
+) -> None:
+    """Answer with a problem and have the connection closed, since a body may still be on its way.
 
     Closing a socket that holds unread bytes resets the connection, and the client may lose the answer with it (RFC
     9112, section 9.6). So the answer goes out first, and what arrives meanwhile is thrown away for a bounded time.
     """
-    body = json.dumps({"detail": detail}, ensure_ascii=False).encode()
+    body = json.dumps(problem_details(status, detail), ensure_ascii=False).encode()
     headers = [
-        (b"content-type", b"application/json"),
+        (b"content-type", MEDIA_TYPE.encode()),
         (b"content-length", str(len(body)).encode()),
         (b"connection", b"close"),
+        *((name.lower().encode(), value.encode()) for name, value in (more_headers or {}).items()),
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": True})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,10 +22,38 @@ class Measurements:
         self.seconds = Histogram(
             "calr_http_request_seconds", "Time to the last byte of an answer", ("route",), registry=self.registry
         )
+        self.stages = Histogram(
+            "calr_search_stage_seconds",
+            "Time of a search's parts: waiting for its turn, embedding (decoding included), searching, rows",
+            ("site", "stage"),
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+            registry=self.registry,
+        )
+        self.waiting = Gauge(
+            "calr_searches_waiting", "Searches whose pictures wait to be embedded", ("site",), registry=self.registry
+        )
+        self.clips = Gauge("calr_clips_being_cut", "Clips being cut or waiting for it", registry=self.registry)
+        self.recall = Gauge(
+            "calr_recall_at_10",
+            "Share of a stored vector's true 10 nearest",
+            ("site",),
+            registry=self.registry,
+        )
+        self.model = Gauge(
+            "calr_model", "1 for the model that answers", ("site", "version", "provider"), registry=self.registry
+        )
         self.searches = Counter("calr_searches", "Searches answered", ("site", "by"), registry=self.registry)
         self.tracklets = Gauge(
             "calr_gallery_tracklets", "Tracklets that can be found", ("site",), registry=self.registry
         )
+
+    def stage_timer(self, site: str) -> Callable[[str, float], None]:
+        """What a site tells how long a part of a search took: (stage, seconds)."""
+
+        def observe(stage: str, seconds: float) -> None:
+            self.stages.labels(site, stage).observe(seconds)
+
+        return observe
 
 
 class RequestMeasurement:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Match(BaseModel):
@@ -98,9 +98,25 @@ class PersonBoxes(BaseModel):
 
 
 class ErrorAnswer(BaseModel):
-    """What went wrong and what to do."""
+    """What went wrong and what to do: problem details as RFC 9457 has them."""
 
-    detail: str
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "about:blank",
+                    "title": "Not Found",
+                    "status": 404,
+                    "detail": "site 'lobbi' is not served here; served are: lobby",
+                }
+            ]
+        }
+    )
+
+    type: str
+    title: str = Field(description="The status in words.")
+    status: int
+    detail: str = Field(description="For a person to read.")
 
 
 class Health(BaseModel):
@@ -108,3 +124,6 @@ class Health(BaseModel):
 
     status: str
     sites: dict[str, str] = Field(default_factory=dict, description="Per site 'ready', or what to do.")
+    providers: dict[str, str] = Field(
+        default_factory=dict, description="Per site what its model really runs on, as ONNX Runtime calls it."
+    )

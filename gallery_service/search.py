@@ -11,7 +11,8 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -36,6 +37,7 @@ from gallery_service.model_versions import model_versions
 from gallery_service.person_boxes import BoxProposer
 from gallery_service.probability import probabilities
 from gallery_service.query_pictures import QueryPicture, embed_person
+from gallery_service.recall_probe import RecallProbe
 from gallery_service.recent_queries import AskedQuery, RecentQueries
 from gallery_service.repository import GalleryRepository, StoredTracklet, VisibleGallery
 from gallery_service.schemas import CameraInfo, Match, PersonBoxes, SearchAnswer, SiteInfo, SiteSummary
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
     from models.bundle import Bundle
     from models.embedder import Embedder
 
-MAX_TOP_K = 200
+MAX_TOP_K = 2000
 DEFAULT_TOP_K = 20
 MAX_PURPOSE = 500
 # Re-ranking compares the candidates with each other; fewer than this and they say little about one another.
@@ -137,6 +139,11 @@ class SiteSearch:
         self.embedding = threading.Lock()
         """Held while pictures from outside are decoded and embedded: the one thing that a client can make expensive."""
         self.recent_queries = RecentQueries()
+        self.waiting = 0
+        """Searches whose pictures wait to be embedded; a gauge, not exact under contention."""
+        self.observe: Callable[[str, float], None] = lambda stage, seconds: None
+        """Told how long a part of a search took."""
+        self._probe = RecallProbe()
 
     @property
     def name(self) -> str:
@@ -195,8 +202,17 @@ class SiteSearch:
         """
         gallery = self.refresh()
         filters = self._filters(caller, gallery, request)
-        with self.embedding:
-            query = embed_person(gallery.embedder, pictures, what, self.settings.max_image_pixels)
+        self.waiting += 1
+        try:
+            with self._timed("wait"):
+                self.embedding.acquire()
+        finally:
+            self.waiting -= 1
+        try:
+            with self._timed("embed"):
+                query = embed_person(gallery.embedder, pictures, what, self.settings.max_image_pixels)
+        finally:
+            self.embedding.release()
         return self._answer(caller, gallery, query, request, filters, pictures=pictures)
 
     def search_tracklet(self, caller: Caller, tracklet_id: str, request: SearchRequest) -> SearchAnswer:
@@ -287,8 +303,9 @@ class SiteSearch:
     ) -> SearchAnswer:
         reorders = request.rerank or evidence is not None
         wanted = max(request.top_k, _RERANK_CANDIDATES) if reorders else request.top_k
-        allowed = self._findable(caller, gallery, filters)
-        rows, scores = gallery.index.search(query, wanted, allowed)
+        with self._timed("search"):
+            allowed = self._findable(caller, gallery, filters)
+            rows, scores = gallery.index.search(query, wanted, allowed)
         if reorders and len(rows) > 1:
             candidates = gallery.index.vectors(rows)
             order = (
@@ -590,6 +607,24 @@ class SiteSearch:
     def searchable_tracklets(self) -> int:
         """How many tracklets the loaded index holds."""
         return 0 if self._loaded is None else len(self._loaded.index)
+
+    @property
+    def answering(self) -> tuple[str, str] | None:
+        """The loaded model's version and what it runs on."""
+        loaded = self._loaded
+        return None if loaded is None else (loaded.bundle.version, loaded.embedder.provider)
+
+    def recall(self) -> float:
+        """Recall@10 of the index, probed now and then; NaN while nothing can be searched."""
+        return float("nan") if self._loaded is None else self._probe.recall(self._loaded)
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.observe(stage, time.perf_counter() - began)
 
     # Keeping up with what changes on disk.
 

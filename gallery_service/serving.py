@@ -68,6 +68,7 @@ def run(app: FastAPI, listening: socket.socket, settings: ServiceSettings, annou
     config = uvicorn.Config(
         app,
         http=Protocol,
+        log_config=None,
         log_level="warning",
         access_log=False,
         server_header=False,

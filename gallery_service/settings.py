@@ -7,6 +7,8 @@ from typing import Annotated
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from gallery_service.request_log import LogFormat
+
 
 class ServiceSettings(BaseSettings):
     """Limits and habits of one running service.
@@ -19,6 +21,8 @@ class ServiceSettings(BaseSettings):
         header_timeout_s: a connection on which no whole request comes for so long is closed.
         max_connections: more at once, silent ones included, are answered 503.
         max_requests: more at once are answered 503.
+        requests_per_minute: searches and changes of one caller; more are answered 429. Looking is free.
+        log_format: "text" for people, warnings and errors only; "json" for a collector, with a line per request.
         threads: of the embedding session; None: as many as there are cores.
         clip_cache_bytes: memory for clips already cut; nothing cut is kept on disk.
         clip_max_width: clips of wider recordings are scaled down, pixels.
@@ -34,6 +38,8 @@ class ServiceSettings(BaseSettings):
     header_timeout_s: Annotated[float, Field(gt=0)] = 10.0
     max_connections: Annotated[int, Field(ge=1)] = 512
     max_requests: Annotated[int, Field(ge=1)] = 64
+    requests_per_minute: Annotated[int, Field(ge=1)] = 240
+    log_format: LogFormat = "text"
     threads: Annotated[int | None, Field(ge=1)] = None
     clip_cache_bytes: Annotated[int, Field(ge=0)] = 128 * 1024 * 1024
     clip_max_width: Annotated[int, Field(ge=64)] = 1280

@@ -27,6 +27,7 @@ class Embedder:
         dim: D.
         version: the bundle's version.
         input_size: (height, width) that crops are resized to.
+        provider: the execution provider it really runs on, as ONNX Runtime calls it.
 
     Raises:
         models.onnx_session.SessionError: the graph cannot be opened.
@@ -37,6 +38,7 @@ class Embedder:
         self.version = bundle.version
         self.input_size = bundle.input_size
         self._session = make_session(bundle.model_path, threads=threads, precision=precision)
+        self.provider: str = self._session.get_providers()[0]
 
     def embed(self, crops: Sequence[npt.NDArray[np.uint8]], batch_size: int = 32) -> npt.NDArray[np.float32]:
         """Embed crops of any size.

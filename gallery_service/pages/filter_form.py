@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 
 from gallery_service.errors import BadQuery
 from gallery_service.pages.site_clock import SiteClock
-from gallery_service.search import DEFAULT_TOP_K, MAX_TOP_K, SearchRequest
+from gallery_service.search import DEFAULT_TOP_K, SearchRequest
 
 Fields = Sequence[tuple[str, str]]
 """Names and values of a form, in order; a name may come again."""
+
+MAX_ON_A_PAGE = 200
+"""Matches; a program may ask for more."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +116,8 @@ class FilterForm:
         """
         if not self.cameras:
             raise BadQuery("No camera is ticked; choose at least one.")
-        if not 1 <= self.top_k <= MAX_TOP_K:
-            raise BadQuery(f"Matches at most: choose a number from 1 to {MAX_TOP_K}.")
+        if not 1 <= self.top_k <= MAX_ON_A_PAGE:
+            raise BadQuery(f"Matches at most: choose a number from 1 to {MAX_ON_A_PAGE}.")
         since = clock.earliest(self.since, "From") if self.since else None
         until = clock.latest(self.until, "To") if self.until else None
         if since and until and since > until:

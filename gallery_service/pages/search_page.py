@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse, Response
 from gallery_service.access.rules import Investigator, Viewer
 from gallery_service.caller import Caller
 from gallery_service.endpoints import SeenSites, Site, measurements_of
-from gallery_service.pages.filter_form import Fields, FilterForm
+from gallery_service.pages.filter_form import MAX_ON_A_PAGE, Fields, FilterForm
 from gallery_service.pages.lanes import Sighting, draw_lanes
 from gallery_service.pages.open_case import OpenCase, open_case
 from gallery_service.pages.question import Question
@@ -19,7 +19,7 @@ from gallery_service.pages.rendering import is_htmx, render
 from gallery_service.pages.site_clock import SiteClock
 from gallery_service.query_pictures import MAX_PICTURES, QueryPicture, parse_boxes
 from gallery_service.schemas import Match, SiteInfo
-from gallery_service.search import MAX_TOP_K, SiteSearch
+from gallery_service.search import SiteSearch
 from gallery_service.upload import uploaded_form
 
 search_pages = APIRouter(default_response_class=HTMLResponse)
@@ -108,7 +108,7 @@ def _render(
         section="search",
         filters=filters,
         case=case,
-        max_top_k=MAX_TOP_K,
+        max_top_k=MAX_ON_A_PAGE,
         max_pictures=MAX_PICTURES,
         max_mib=site.settings.max_upload_bytes / 1024 / 1024,
         **context,

@@ -1,0 +1,45 @@
+"""The Python client against a real service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from gallery_service.client import GalleryClient, GalleryProblem
+from models.images import encode_jpeg
+
+from . import synthetic
+from .conftest import RunningService
+
+
+@pytest.fixture
+def gallery(service: RunningService) -> Iterator[GalleryClient]:
+    with GalleryClient(service.url) as client:
+        yield client
+
+
+def test_search_and_go_on_from_what_was_found(gallery: GalleryClient) -> None:
+    assert [site.site for site in gallery.sites()] == ["toy"]
+    cameras = [camera.camera_id for camera in gallery.site("toy").cameras]
+    picture = encode_jpeg(synthetic.query_crop(0))
+    answer = gallery.search("toy", [picture, picture], top_k=3, cameras=cameras[:1], since=None, purpose="case 7")
+    assert 1 <= len(answer.matches) <= 3
+    assert {match.camera_id for match in answer.matches} == {cameras[0]}
+    part = gallery.search("toy", [picture], boxes=[(0.1, 0.0, 0.9, 1.0)])
+    assert part.matches
+    best = answer.matches[0]
+    again = gallery.search_tracklet("toy", best.tracklet_id, exclude_cameras=[best.camera_id])
+    assert {match.camera_id for match in again.matches} <= set(cameras[1:])
+    assert gallery.download(best.crop_url).startswith(b"\xff\xd8")
+
+
+def test_a_refusal_says_why(gallery: GalleryClient) -> None:
+    with pytest.raises(GalleryProblem, match="404: site 'nowhere' is not served") as problem:
+        gallery.site("nowhere")
+    assert problem.value.status == 404
+    assert problem.value.request_id
+    with pytest.raises(GalleryProblem, match=r"422: .*top_k"):
+        gallery.search("toy", [encode_jpeg(synthetic.query_crop(0))], top_k=0)
+    with pytest.raises(GalleryProblem, match=r"409: .*motion"):
+        gallery.people("toy", encode_jpeg(synthetic.query_crop(0)))

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from gallery_service.access.commands import keys, users
 from gallery_service.audit.commands import app as audit
 from gallery_service.command_errors import readable_errors
 from gallery_service.errors import GalleryError
@@ -21,6 +22,8 @@ app = typer.Typer(
 )
 
 app.add_typer(audit, name="audit")
+app.add_typer(users, name="users")
+app.add_typer(keys, name="keys")
 
 SiteArgument = Annotated[
     str, typer.Argument(metavar="SITE", help="Name of a site, or a folder that holds a site.yaml.")
@@ -190,15 +193,26 @@ def erase(
 def serve(
     sites: Annotated[list[str], typer.Argument(metavar="SITE...", help="Names of sites, or their folders.")],
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
-    host: Annotated[str, typer.Option(help="Loopback only, since no user is configured.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; others than this machine's own once there is a user.")
+    ] = "127.0.0.1",
+    ssl_certfile: Annotated[Path | None, typer.Option(help="Speak TLS with this certificate, PEM.")] = None,
+    ssl_keyfile: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
 ) -> None:
-    """Serve the API and the search page of one or more sites."""
+    """Serve the API and the search page of one or more sites.
+
+    While no user is configured, whoever is at this machine is admin and nobody else gets in; `users add` changes that.
+    On a network put a reverse proxy with TLS in front (it has to set X-Forwarded-Proto), or give --ssl-certfile and
+    --ssl-keyfile: passwords and pictures of people must not travel in the open.
+    """
     with readable_errors():
+        from gallery_service.access.accounts import service_database
+        from gallery_service.access.identity import Identities
         from gallery_service.app import create_app
         from gallery_service.erasure.retention import keeping_retention
         from gallery_service.request_log import configure_log
         from gallery_service.search import SiteSearch
-        from gallery_service.serving import address_of, loopback_socket, run
+        from gallery_service.serving import Certificate, address_of, is_loopback, listening_socket, run
         from gallery_service.settings import ServiceSettings
         from ingest.site import load_site
 
@@ -210,16 +224,27 @@ def serve(
             if site.name in served:
                 raise GalleryError(f"two of the sites are called '{site.name}'; serve one of them, or rename one")
             served[site.name] = SiteSearch(site, settings, ref=ref)
-        listening = loopback_socket(host, port)
+        certificate = None
+        if ssl_certfile is not None or ssl_keyfile is not None:
+            if ssl_certfile is None or ssl_keyfile is None:
+                raise GalleryError("--ssl-certfile and --ssl-keyfile go together; give both or neither")
+            certificate = Certificate(ssl_certfile, ssl_keyfile)
+            certificate.check()
+        identities = Identities(service_database(), settings.session_hours, settings.session_idle_minutes)
+        listening = listening_socket(host, port, has_users=identities.has_users)
         for found in served.values():
             found.refresh()
-        address = address_of(listening)
+        address = address_of(listening, "http" if certificate is None else "https")
 
         def announce() -> None:
+            if not identities.has_users:
+                print(f"no user in {service_database()}: whoever is at this machine is admin", file=sys.stderr)
+            elif certificate is None and not is_loopback(listening):
+                print("warning: plain HTTP; put a reverse proxy with TLS in front", file=sys.stderr)
             print(f"serving {', '.join(served)} on {address} (Ctrl-C stops)", file=sys.stderr, flush=True)
 
         with keeping_retention(served.values()):
-            run(create_app(served.values(), settings), listening, settings, announce)
+            run(create_app(served.values(), settings, identities), listening, settings, announce, certificate)
         print("stopped", file=sys.stderr)
 
 

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
@@ -14,13 +15,16 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from gallery_service.access.gate import Gate
+from gallery_service.access.identity import Identities
+from gallery_service.access.routes import account_routes
 from gallery_service.access.rules import refuse_routes_without_a_rule
 from gallery_service.audit.routes import audit
+from gallery_service.caller import caller_of
 from gallery_service.caller_limit import CallerLimit
 from gallery_service.clip_queue import ClipQueue
 from gallery_service.endpoints import api, router
 from gallery_service.erasure.routes import erasures
-from gallery_service.errors import Busy, GalleryError
+from gallery_service.errors import Busy, Forbidden, GalleryError
 from gallery_service.internal_errors import InternalErrors
 from gallery_service.investigations.endpoints import investigations
 from gallery_service.limits import BodyLimit, RequestLimit
@@ -39,12 +43,13 @@ RETRY_AFTER_S = 2
 """What a client is told that comes when too much is being done."""
 
 
-def create_app(sites: Iterable[SiteSearch], settings: ServiceSettings) -> FastAPI:
+def create_app(sites: Iterable[SiteSearch], settings: ServiceSettings, identities: Identities) -> FastAPI:
     """The service as an ASGI application.
 
     Args:
         sites: what it serves; closed when it shuts down.
         settings: limits.
+        identities: who is who; closed, too.
     """
     served = {site.name: site for site in sites}
     measurements = Measurements()
@@ -54,6 +59,7 @@ def create_app(sites: Iterable[SiteSearch], settings: ServiceSettings) -> FastAP
         yield
         for site in served.values():
             site.close()
+        identities.close()
 
     app = FastAPI(
         title="CALR gallery",
@@ -71,9 +77,9 @@ def create_app(sites: Iterable[SiteSearch], settings: ServiceSettings) -> FastAP
             Middleware(RequestMeasurement, measurements=measurements),
             Middleware(TrustedHosts, names=[*LOOPBACK_NAMES, *settings.allowed_hosts]),
             Middleware(SameOrigin),
-            Middleware(Gate),
-            Middleware(CallerLimit, per_minute=settings.requests_per_minute),
             Middleware(BodyLimit, max_bytes=settings.max_upload_bytes, timeout_s=settings.body_timeout_s),
+            Middleware(Gate, identities=identities),
+            Middleware(CallerLimit, per_minute=settings.requests_per_minute),
         ],
         exception_handlers={
             GalleryError: _gallery_error,
@@ -87,12 +93,14 @@ def create_app(sites: Iterable[SiteSearch], settings: ServiceSettings) -> FastAP
     app.state.sites = served
     app.state.measurements = measurements
     app.state.clip_queue = ClipQueue()
+    app.state.identities = identities
     app.include_router(api)
     app.include_router(erasures)
     app.include_router(investigations)
     app.include_router(audit)
     app.include_router(router)
     app.include_router(pages)
+    app.include_router(account_routes(identities))
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     refuse_routes_without_a_rule(app)
     describe(app)
@@ -106,6 +114,10 @@ def _answer(request: Request, status: int, detail: str, headers: Any = None) -> 
 
 
 async def _gallery_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, Forbidden):
+        identities: Identities = request.app.state.identities
+        route = f"{request.method} {request.scope['route'].path}"
+        await run_in_threadpool(identities.record_refusal, caller_of(request), route, str(error))
     headers = {"Retry-After": str(RETRY_AFTER_S)} if isinstance(error, Busy) else None
     return _answer(request, error.status if isinstance(error, GalleryError) else 500, str(error), headers)
 

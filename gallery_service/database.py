@@ -1,4 +1,4 @@
-"""Opening gallery.sqlite: write-ahead log, foreign keys, and the schema brought up to date."""
+"""Opening gallery.sqlite and service.sqlite: write-ahead log, foreign keys, and the schema brought up to date."""
 
 from __future__ import annotations
 
@@ -14,16 +14,22 @@ from sqlalchemy.exc import DatabaseError
 from gallery_service.errors import GalleryError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+GALLERY_REMEDY = (
+    "restore it from a backup, or move it away and run the index command, which makes all of it anew but the audit log "
+    "and the investigations"
+)
 # Alembic's context is global to the process.
 _migrating = threading.Lock()
 _SCRUB_S = 30.0
 
 
-def open_database(path: Path) -> Engine:
+def open_database(path: Path, migrations: Path = MIGRATIONS, remedy: str = GALLERY_REMEDY) -> Engine:
     """Open the database, make it when it is missing, and migrate it to this version's schema.
 
     Args:
-        path: of gallery.sqlite; its folder is made.
+        path: of the file; its folder is made.
+        migrations: Alembic's folder for it.
+        remedy: what to do when the file cannot be read.
 
     Raises:
         GalleryError: the file is no database, or was written by a newer version of this program.
@@ -33,13 +39,10 @@ def open_database(path: Path) -> Engine:
     event.listen(engine, "connect", _configure)
     event.listen(engine, "begin", _begin)
     try:
-        _migrate(engine, path)
+        _migrate(engine, path, migrations)
     except DatabaseError as error:
         engine.dispose()
-        raise GalleryError(
-            f"{path}: not a database that can be read ({error.orig}); restore it from a backup, or move it away and "
-            "run the index command, which makes all of it anew but the record of searches"
-        ) from error
+        raise GalleryError(f"{path}: not a database that can be read ({error.orig}); {remedy}") from error
     except BaseException:
         engine.dispose()
         raise
@@ -88,13 +91,13 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _migrate(engine: Engine, path: Path) -> None:
+def _migrate(engine: Engine, path: Path, migrations: Path) -> None:
     from alembic import command
     from alembic.config import Config
     from alembic.script import ScriptDirectory
 
     config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("script_location", str(migrations).replace("%", "%%"))
     scripts = ScriptDirectory.from_config(config)
     head = scripts.get_current_head()
     if _revision(engine) == head:

@@ -263,7 +263,7 @@ async def healthz() -> Health:
 
 @router.get("/readyz", summary="Can every site be searched", responses={503: {"model": Health}})
 def readyz(request: Request, response: Response) -> Health:
-    """503 with what to do while a site cannot be searched."""
+    """503 while a site cannot be searched; which one, what to do and what it runs on is for those who are signed in."""
     states, providers = {}, {}
     for name, site in sorted(sites_of(request).items()):
         try:
@@ -273,7 +273,10 @@ def readyz(request: Request, response: Response) -> Health:
             states[name] = str(error)
     ready = all(state == "ready" for state in states.values())
     response.status_code = 200 if ready else 503
-    return Health(status="ready" if ready else "not ready", sites=states, providers=providers)
+    status = "ready" if ready else "not ready"
+    if request.state.caller is None:
+        return Health(status=status)
+    return Health(status=status, sites=states, providers=providers)
 
 
 @router.get("/metrics", summary="For Prometheus", response_class=PlainTextResponse)

@@ -29,6 +29,9 @@ async def refuse(
 
     Closing a socket that holds unread bytes resets the connection, and the client may lose the answer with it (RFC
     9112, section 9.6). So the answer goes out first, and what arrives meanwhile is thrown away for a bounded time.
+
+    Args:
+        more_headers: besides the usual ones.
     """
     body = json.dumps(problem_details(status, detail), ensure_ascii=False).encode()
     headers = [

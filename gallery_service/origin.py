@@ -1,7 +1,5 @@
-"""Who may talk to a service that has no users yet: programs on this machine, and the service's own pages.
-
-Other web pages that the operator's browser has open must not reach it: neither by sending requests across origins, nor
-by having their own name point at this machine (DNS rebinding).
+"""Other web pages that a user's browser has open must not reach the service: neither by sending requests across
+origins, nor by having their own name point at this machine (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -30,7 +28,10 @@ def host_name(host: str) -> str:
 
 
 class TrustedHosts:
-    """ASGI middleware: 400 for requests that address the service by a name it does not have."""
+    """ASGI middleware: 400 for requests that address the service by a name it does not have.
+
+    The address that a request came in at is a name it has: no other page can have that as its own.
+    """
 
     def __init__(self, app: ASGIApp, names: Iterable[str]) -> None:
         self._app = app
@@ -40,16 +41,21 @@ class TrustedHosts:
         """Handle one request."""
         if scope["type"] == "http":
             host = Headers(scope=scope).get("host", "")
-            if host_name(host) not in self._names:
+            if host_name(host) not in self._names and host_name(host) != _came_in_at(scope):
                 await refuse(
                     receive,
                     send,
                     400,
-                    f"this service is not called {host[:100]!r}; use http://127.0.0.1, or add the name to "
+                    f"this service is not called {host[:100]!r}; use its address, or add the name to "
                     "CALR_SERVICE_ALLOWED_HOSTS",
                 )
                 return
         await self._app(scope, receive, send)
+
+
+def _came_in_at(scope: Scope) -> str | None:
+    server = scope.get("server")
+    return str(server[0]).lower() if server else None
 
 
 class SameOrigin:

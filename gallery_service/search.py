@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from gallery_service.audit.looks import Looks
+from gallery_service.audit.recently import Recently
 from gallery_service.audit.trail import AuditTrail
 from gallery_service.build import database_path
 from gallery_service.caller import Caller
@@ -127,7 +127,7 @@ class SiteSearch:
         self._map = SiteMapPicture()
         self._recordings = RecordingFinder(self._workspace)
         self._segments = SegmentCache(self._workspace.gallery)
-        self._looks = Looks()
+        self._recorded = Recently()
         self._repository: GalleryRepository | None = None
         self._database: tuple[int, int] | None = None
         self._loaded: LoadedGallery | None = None
@@ -358,7 +358,7 @@ class SiteSearch:
             },
             request.purpose,
         )
-        self._looks.add(caller, _THUMBNAIL, shown)
+        self._recorded.add((caller.name, _THUMBNAIL, tracklet_id) for tracklet_id in shown)
         self.recent_queries.keep(
             AskedQuery(
                 query_id=query_id,
@@ -487,11 +487,11 @@ class SiteSearch:
 
     def _record_look(self, caller: Caller, action: str, tracklet: StoredTracklet, kind: str) -> None:
         """Before it is shown: what cannot be recorded is not looked at."""
-        if self._looks.recent(caller, kind, tracklet.tracklet_id):
+        if self._recorded.has(caller.name, kind, tracklet.tracklet_id):
             return
         details = {"tracklet_id": tracklet.tracklet_id, "camera_id": tracklet.camera_id}
         self._open().record(caller, action, details)
-        self._looks.add(caller, kind, [tracklet.tracklet_id])
+        self._recorded.add([(caller.name, kind, tracklet.tracklet_id)])
 
     def visible(self, caller: Caller) -> VisibleGallery:
         """The gallery's rows as a caller sees them.

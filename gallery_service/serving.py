@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import ssl
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
@@ -14,25 +17,29 @@ from gallery_service.patience import PatientProtocol
 from gallery_service.settings import ServiceSettings
 
 
-def loopback_socket(host: str, port: int) -> socket.socket:
-    """A listening socket that only programs on this machine can reach.
+def listening_socket(host: str, port: int, *, has_users: bool) -> socket.socket:
+    """A socket to serve on.
 
     Args:
-        host: 127.0.0.1, ::1 or localhost.
+        host: an IP address, or localhost.
         port: 0 lets the system choose.
+        has_users: everybody has to sign in; else only programs on this machine may reach it.
 
     Raises:
-        GalleryError: the host is another one, since no user is configured who could be asked to sign in; or the port
-            cannot be had.
+        GalleryError: the host is no address, or another one than this machine's own while there is no user who could be
+            asked to sign in; or the port cannot be had.
     """
     address = "127.0.0.1" if host == "localhost" else host
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
         parsed = None
-    if parsed is None or not parsed.is_loopback:
+    if parsed is None or not (parsed.is_loopback or has_users):
         raise GalleryError(
-            f"no user is configured, so the service only listens on this machine: use --host 127.0.0.1, not {host!r}"
+            f"--host {host!r} is no IP address of this machine; 0.0.0.0 stands for all of them"
+            if has_users
+            else f"no user is configured, so the service only listens on this machine: use --host 127.0.0.1, not "
+            f"{host!r}, or add a user first ('python -m gallery_service users add --help')"
         )
     listening = socket.socket(socket.AF_INET6 if parsed.version == 6 else socket.AF_INET, socket.SOCK_STREAM)
     try:
@@ -49,17 +56,51 @@ def loopback_socket(host: str, port: int) -> socket.socket:
     return listening
 
 
-def address_of(listening: socket.socket) -> str:
+def address_of(listening: socket.socket, scheme: str = "http") -> str:
     """The service's address for a browser."""
     host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def run(app: FastAPI, listening: socket.socket, settings: ServiceSettings, announce: Callable[[], None]) -> None:
+def is_loopback(listening: socket.socket) -> bool:
+    """Whether only programs on this machine can reach it."""
+    return ipaddress.ip_address(listening.getsockname()[0]).is_loopback
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The files, in PEM format, that let the service speak TLS itself."""
+
+    certificate: Path
+    key: Path
+
+    def check(self) -> None:
+        """Fail before anything is served.
+
+        Raises:
+            GalleryError: they are not there, or not a pair.
+        """
+        try:
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(self.certificate, self.key)
+        except (OSError, ssl.SSLError) as error:
+            reason = error.strerror or str(error)
+            raise GalleryError(
+                f"--ssl-certfile {self.certificate}, --ssl-keyfile {self.key}: cannot be used ({reason})"
+            ) from None
+
+
+def run(
+    app: FastAPI,
+    listening: socket.socket,
+    settings: ServiceSettings,
+    announce: Callable[[], None],
+    certificate: Certificate | None = None,
+) -> None:
     """Serve until Ctrl-C or SIGTERM; requests that run then may finish.
 
     Args:
         announce: called once requests are answered.
+        certificate: to speak TLS with; None: plain HTTP.
     """
 
     class Protocol(PatientProtocol):
@@ -74,6 +115,8 @@ def run(app: FastAPI, listening: socket.socket, settings: ServiceSettings, annou
         server_header=False,
         limit_concurrency=settings.max_connections,
         timeout_graceful_shutdown=settings.shutdown_s,
+        ssl_certfile=None if certificate is None else certificate.certificate,
+        ssl_keyfile=None if certificate is None else certificate.key,
     )
 
     class Server(uvicorn.Server):

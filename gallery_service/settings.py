@@ -26,6 +26,8 @@ class ServiceSettings(BaseSettings):
         threads: of the embedding session; None: as many as there are cores.
         clip_cache_bytes: memory for clips already cut; nothing cut is kept on disk.
         clip_max_width: clips of wider recordings are scaled down, pixels.
+        session_hours: a browser has to sign in again after so long.
+        session_idle_minutes: and after so long without a request.
         shutdown_s: how long running requests may take after Ctrl-C.
     """
 
@@ -43,4 +45,6 @@ class ServiceSettings(BaseSettings):
     threads: Annotated[int | None, Field(ge=1)] = None
     clip_cache_bytes: Annotated[int, Field(ge=0)] = 128 * 1024 * 1024
     clip_max_width: Annotated[int, Field(ge=64)] = 1280
+    session_hours: Annotated[float, Field(gt=0)] = 12.0
+    session_idle_minutes: Annotated[float, Field(gt=0)] = 60.0
     shutdown_s: Annotated[int, Field(ge=0)] = 5

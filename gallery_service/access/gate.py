@@ -1,20 +1,93 @@
-"""Who asks is found out once, before anything is done for a request."""
+"""Who asks is found out once, before anything else is done for a request; strangers get no further.
+
+A browser sends a session's cookie along whoever's page it is on. So a request with the cookie that changes something
+(any method but GET, HEAD and OPTIONS) must also carry the token that only this service's own pages know. That
+`gallery_service.origin.SameOrigin` turns away pages of other sites, and the cookie is `SameSite=Lax`, comes before; the
+token does not depend on what a browser or a proxy between makes of its headers. API keys need none: no page can make a
+browser send one.
+"""
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gallery_service.caller import LOCAL
+from gallery_service.access import small_form
+from gallery_service.access.identity import Identities, Identity
+from gallery_service.access.rules import is_open, is_unasked
+from gallery_service.access.tokens import csrf_token, is_csrf_token
+from gallery_service.errors import NotSignedIn
+from gallery_service.limits import refuse
+
+COOKIE = "calr_session"
+CSRF_FIELD = "csrf"
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+_BEARER = {"WWW-Authenticate": "Bearer"}
 
 
 class Gate:
-    """ASGI middleware: notes the caller of a request, for `gallery_service.caller.caller_of`."""
+    """ASGI middleware: notes the caller of a request, for `gallery_service.caller.caller_of`, and the CSRF token of
+    their session, for pages.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Args:
+        identities: who is who.
+    """
+
+    def __init__(self, app: ASGIApp, identities: Identities) -> None:
         self._app = app
+        self._identities = identities
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        if scope["type"] == "http":
-            scope.setdefault("state", {})["caller"] = LOCAL
+        if scope["type"] != "http" or is_unasked(scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        session = cookie_parser(headers.get("cookie", "")).get(COOKIE)
+        try:
+            identity = await run_in_threadpool(self._identities.identify, headers.get("authorization"), session)
+        except NotSignedIn as error:
+            await refuse(receive, send, error.status, str(error), _BEARER)
+            return
+        if identity is None and not is_open(scope["path"]):
+            await self._turn_away(scope, headers, receive, send)
+            return
+        if identity is not None and identity.session is not None and scope["method"] not in _SAFE_METHODS:
+            given, receive = await _csrf_token(headers, receive)
+            if not is_csrf_token(given, identity.session):
+                await refuse(
+                    receive, send, 403, "the page is out of date: load it again (its X-CSRF-Token is missing or wrong)"
+                )
+                return
+        _note(scope, identity)
         await self._app(scope, receive, send)
+
+    async def _turn_away(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
+        if scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
+            wanted = scope["path"] + (f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else "")
+            await RedirectResponse(f"/sign-in?next={quote(wanted)}", 303)(scope, receive, send)
+            return
+        await refuse(receive, send, 401, "sign in, or send an API key as 'Authorization: Bearer calr_...'", _BEARER)
+
+
+def _note(scope: Scope, identity: Identity | None) -> None:
+    state = scope.setdefault("state", {})
+    state["caller"] = None if identity is None else identity.caller
+    state["session"] = None if identity is None else identity.session
+    state["csrf_token"] = "" if identity is None or identity.session is None else csrf_token(identity.session)
+
+
+async def _csrf_token(headers: Headers, receive: Receive) -> tuple[str, Receive]:
+    """The token that a request carries, in a header or as a field of a plain form, and how to read its body then."""
+    given = headers.get("x-csrf-token")
+    if given is not None or not headers.get("content-type", "").startswith(small_form.MEDIA_TYPE):
+        return given or "", receive
+    body = await small_form.read_body(receive)
+    if body is None:
+        return "", receive
+    return small_form.fields(body).get(CSRF_FIELD, ""), small_form.replay(body, receive)

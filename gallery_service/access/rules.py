@@ -17,10 +17,20 @@ from fastapi.routing import RouteContext, iter_route_contexts
 from gallery_service.caller import Caller, Role, caller_of
 from gallery_service.errors import Forbidden
 
-OPEN = frozenset({"/healthz", "/readyz", "/openapi.json", "/static"})
-"""Paths, as the routes have them, that answer without asking who asks: whether the service is alive and ready (a
-probe has no key, and learns nothing else), the description of the API and the pages' looks, which are the same
-everywhere."""
+OPEN = frozenset({"/healthz", "/readyz", "/sign-in", "/openapi.json", "/static"})
+"""Routes for everybody: whether the service is alive and ready (a probe has no key, and learns nothing else), the page
+to sign in on, the description of the API and the pages' looks, which are the same everywhere."""
+_UNASKED = OPEN - {"/readyz", "/sign-in"}
+
+
+def is_open(path: str) -> bool:
+    """Whether what answers at a path is for everybody."""
+    return path in OPEN or path.startswith("/static/")
+
+
+def is_unasked(path: str) -> bool:
+    """Whether it answers all alike, so that nobody needs to find out who asks."""
+    return path in _UNASKED or path.startswith("/static/")
 
 
 class AtLeast:

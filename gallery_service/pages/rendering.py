@@ -9,13 +9,14 @@ from fastapi import Request
 from fastapi.responses import RedirectResponse, Response
 from fastapi.templating import Jinja2Templates
 
-from gallery_service.caller import LOCAL, Caller
+from gallery_service.access.page_context import page_context
+from gallery_service.caller import Caller
 from gallery_service.endpoints import seen_sites
 from gallery_service.pages.site_clock import SiteClock
 
 _FOLDER = Path(__file__).parent.parent
 STATIC = _FOLDER / "static"
-templates = Jinja2Templates(_FOLDER / "templates")
+templates = Jinja2Templates(_FOLDER / "templates", context_processors=[page_context])
 templates.env.trim_blocks = templates.env.lstrip_blocks = True
 templates.env.filters["thousands"] = "{:,}".format
 
@@ -40,7 +41,7 @@ def render(request: Request, template: str, status: int = 200, **context: Any) -
     """
     if "info" in context:
         context["clock"] = SiteClock(context["info"].timezone)
-    caller: Caller | None = getattr(request.state, "caller", LOCAL)
+    caller: Caller | None = getattr(request.state, "caller", None)
     context |= {"caller": caller, "served": [] if caller is None else list(seen_sites(request, caller))}
     return templates.TemplateResponse(request, template, context, status_code=status)
 

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests do not meet the users of whoever runs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CALR_SITES", str(tmp_path_factory.mktemp("sites")))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -78,9 +86,11 @@ class RunningService:
 
 
 @contextmanager
-def run_service(*sites: Path, env: dict[str, str] | None = None) -> Iterator[RunningService]:
+def run_service(
+    *sites: Path, env: dict[str, str] | None = None, options: Sequence[str] = ()
+) -> Iterator[RunningService]:
     """Serve sites in a process of its own, on any free port, and stop it with Ctrl-C."""
-    command = [sys.executable, "-m", "gallery_service", "serve", *map(str, sites), "--port", "0"]
+    command = [sys.executable, "-m", "gallery_service", "serve", *map(str, sites), "--port", "0", *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CALR_SERVICE_THREADS": "1", **(env or {})}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     try:
@@ -88,7 +98,7 @@ def run_service(*sites: Path, env: dict[str, str] | None = None) -> Iterator[Run
         seen = []
         for line in process.stderr:
             seen.append(line)
-            found = re.search(r"on (http://\S+) ", line)
+            found = re.search(r"on (https?://\S+) ", line)
             if found:
                 break
         else:

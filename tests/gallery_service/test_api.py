@@ -16,6 +16,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from gallery_service.access.identity import Identities
 from gallery_service.app import create_app
 from gallery_service.build import build_gallery
 from gallery_service.search import SiteSearch
@@ -275,7 +276,9 @@ def test_health_readiness_and_metrics(client: httpx.Client) -> None:
 def ask(site: SiteConfig, requests: list[tuple[str, str]]) -> list[httpx.Response]:
     """Ask the application in this process, where it can be tampered with."""
     settings = ServiceSettings(threads=1)
-    transport = httpx.ASGITransport(create_app([SiteSearch(site, settings)], settings))
+    transport = httpx.ASGITransport(
+        create_app([SiteSearch(site, settings)], settings, Identities(site.folder / "service.sqlite"))
+    )
 
     async def all_of_them() -> list[httpx.Response]:
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from gallery_service.errors import GalleryError
-from gallery_service.serving import address_of, loopback_socket
+from gallery_service.serving import address_of, listening_socket
 from ingest.shards import list_shards
 from ingest.site import SiteConfig
 from ingest.workspace import Workspace
@@ -88,7 +88,7 @@ def site_folder_without_gallery(built_site: Path) -> Path:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.1", "example.org", "127.0.0.1.example.org", ""])
 def test_without_users_it_listens_on_this_machine_only(host: str) -> None:
     with pytest.raises(GalleryError, match=r"--host 127\.0\.0\.1"):
-        loopback_socket(host, 0)
+        listening_socket(host, 0, has_users=False)
 
 
 def test_another_host_is_refused_on_the_command_line(built_gallery: Path) -> None:
@@ -97,7 +97,7 @@ def test_another_host_is_refused_on_the_command_line(built_gallery: Path) -> Non
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.0.0.9"])
 def test_loopback_addresses_are_listened_on(host: str) -> None:
-    with loopback_socket(host, 0) as listening:
+    with listening_socket(host, 0, has_users=False) as listening:
         assert address_of(listening).startswith("http://127.0.0.")
 
 

@@ -1,0 +1,177 @@
+"""Who asks: an API key, a session's cookie, or, while no user is configured, whoever is at this machine."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gallery_service.access.accounts import now_us
+from gallery_service.access.attempts import Attempts
+from gallery_service.access.passwords import hash_password, is_outdated, is_password
+from gallery_service.access.repository import AccessRepository, OpenSession, User
+from gallery_service.access.rights import rights_by_site
+from gallery_service.access.tokens import looks_like_key, new_session_token, token_hash
+from gallery_service.audit.recently import Recently
+from gallery_service.caller import LOCAL, Caller, Role
+from gallery_service.errors import NotSignedIn
+
+MINUTE_US = 60 * 1_000_000
+# Whose sign-in failed, where no user has that name. What was typed may be a password, so it is not kept.
+_NOBODY = Caller("nobody", Role.VIEWER, {})
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who asks.
+
+    Attributes:
+        caller: what the rest of the service knows of them.
+        session: the token of the cookie that says so; None for keys and for whoever is at this machine.
+    """
+
+    caller: Caller
+    session: str | None
+
+
+class Identities:
+    """Finds out who asks. Safe to use from several threads.
+
+    Args:
+        path: of service.sqlite. While it is missing or has no user, everybody is `LOCAL`; once this process has seen a
+            user, never again.
+        session_hours: after which a session ends even in use.
+        idle_minutes: after which it ends unused.
+    """
+
+    def __init__(self, path: Path, session_hours: float = 12.0, idle_minutes: float = 60.0) -> None:
+        self._path = path
+        self._session_us = int(session_hours * 60 * MINUTE_US)
+        self._idle_us = int(idle_minutes * MINUTE_US)
+        self._repository: AccessRepository | None = None
+        self._has_users = False
+        self._opening = threading.Lock()
+        self._attempts = Attempts()
+        self._recorded = Recently()
+
+    def close(self) -> None:
+        """Close the database."""
+        if self._repository is not None:
+            self._repository.close()
+
+    @property
+    def has_users(self) -> bool:
+        """Whether everybody has to sign in."""
+        if not self._has_users:
+            self._has_users = (self._repository is not None or self._path.exists()) and self.repository.any_user()
+        return self._has_users
+
+    @property
+    def repository(self) -> AccessRepository:
+        """Where users are kept."""
+        with self._opening:
+            if self._repository is None:
+                self._repository = AccessRepository(self._path)
+            return self._repository
+
+    def identify(self, authorization: str | None, session: str | None) -> Identity | None:
+        """Who asks; None when that cannot be said.
+
+        Args:
+            authorization: the header of that name.
+            session: what the session's cookie holds.
+
+        Raises:
+            NotSignedIn: what was sent to say so is wrong; the message tells how.
+        """
+        if not self.has_users:
+            return Identity(LOCAL, None)
+        if authorization is not None:
+            return Identity(self._by_key(authorization), None)
+        caller = None if session is None else self._by_session(session)
+        return None if caller is None else Identity(caller, session)
+
+    def _by_key(self, authorization: str) -> Caller:
+        scheme, _, secret = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not looks_like_key(secret.strip()):
+            raise NotSignedIn("send an API key as 'Authorization: Bearer calr_...'; 'keys add' makes one")
+        key = self.repository.key(token_hash(secret.strip()))
+        if key is None:
+            raise NotSignedIn("there is no such API key; an admin can make one")
+        user = self.repository.user(key.user)
+        problem = None
+        if key.revoked_at is not None:
+            problem = "revoked"
+        elif key.expires_at <= now_us():
+            problem = "expired"
+        elif user is None or user.disabled_at is not None:
+            problem = "of a user who is disabled"
+        if user is None or problem is not None:
+            self._record_once(Caller(key.user, Role.VIEWER, {}), "refused", {"key_id": key.key_id, "problem": problem})
+            raise NotSignedIn(f"the API key {key.key_id} is {problem}; an admin can make another")
+        return _caller(user, f"key {key.name}")
+
+    def _by_session(self, token: str) -> Caller | None:
+        sha256, now = token_hash(token), now_us()
+        found = self.repository.session(sha256)
+        if found is None or found.expires_at <= now or found.used_at + self._idle_us <= now:
+            return None
+        user = self.repository.user(found.user)
+        if user is None or user.disabled_at is not None:
+            return None
+        if found.used_at + MINUTE_US <= now:
+            self.repository.touch(sha256, now)
+        return _caller(user, "session")
+
+    def sign_in(self, name: str, password: str, address: str) -> str:
+        """Begin a session.
+
+        Args:
+            name, password: as they were typed.
+            address: where from.
+
+        Returns:
+            The token for the cookie.
+
+        Raises:
+            NotSignedIn: name and password are nobody's; the message does not say which of the two is wrong, and a name
+                that nobody has takes as long as one that somebody has.
+            TooManyAttempts: that happened too often.
+        """
+        name = name.strip().lower()
+        self._attempts.begin(name, address)
+        kept = self.repository.password(name)
+        right = is_password(password, kept)
+        user = self.repository.user(name)
+        if not right or user is None or kept is None:
+            known = _NOBODY if user is None else _caller(user, "")
+            self.repository.record(known, "sign-in.refused", {"address": address})
+            raise NotSignedIn("name or password is wrong")
+        self._attempts.succeeded(name, address)
+        if is_outdated(kept):
+            self.repository.keep_password(name, hash_password(password))
+        token, now = new_session_token(), now_us()
+        opened = OpenSession(token_hash(token), name, now, now + self._session_us)
+        self.repository.sign_in(_caller(user, "session"), opened, address)
+        return token
+
+    def sign_out(self, caller: Caller, token: str) -> None:
+        """End a session."""
+        self.repository.sign_out(caller, token_hash(token))
+
+    def record_refusal(self, caller: Caller, route: str, problem: str) -> None:
+        """Note that somebody asked for what is not for them; the same again within some minutes only once."""
+        if self.has_users:
+            self._record_once(caller, "refused", {"route": route, "problem": problem})
+
+    def _record_once(self, caller: Caller, action: str, details: Mapping[str, Any]) -> None:
+        thing = (caller.name, action, *map(str, details.values()))
+        if not self._recorded.has(*thing):
+            self.repository.record(caller, action, details)
+            self._recorded.add([thing])
+
+
+def _caller(user: User, via: str) -> Caller:
+    return Caller(user.name, Role(user.role), rights_by_site(user.rights), via)

@@ -1,0 +1,237 @@
+"""Sessions over a real socket: signing in and out, what a session may do, and what other pages may not make it do."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from gallery_service.access.accounts import Accounts
+from gallery_service.access.attempts import PER_NAME
+from gallery_service.access.gate import COOKIE
+from gallery_service.access.repository import AccessRepository
+from gallery_service.audit.trail import EntryFilter
+from gallery_service.caller import LOCAL, Role
+from gallery_service.errors import GalleryError
+from gallery_service.serving import listening_socket
+from models.images import encode_jpeg
+
+from .. import synthetic
+from ..conftest import copy_site, run_service
+from .conftest import PASSWORD, GuardedService
+
+SEARCH = "/api/v1/sites/toy/search"
+ME = "/api/v1/me"
+
+
+@contextmanager
+def signed_in(guarded: GuardedService, name: str = "investigator", password: str = PASSWORD) -> Iterator[httpx.Client]:
+    with guarded.client() as client:
+        answer = client.post("/sign-in", data={"name": name, "password": password, "next": "/sites/toy"})
+        assert (answer.status_code, answer.headers["Location"]) == (303, "/sites/toy"), answer.text
+        yield client
+
+
+def csrf(client: httpx.Client) -> str:
+    found = re.search(r'name="csrf-token" content="([0-9a-f]{64})"', client.get("/sites/toy").text)
+    assert found is not None
+    return found[1]
+
+
+def crop() -> dict[str, tuple[str, bytes, str]]:
+    return {"image": ("crop.jpg", encode_jpeg(synthetic.query_crop(0)), "image/jpeg")}
+
+
+def new_user(guarded: GuardedService, name: str) -> None:
+    guarded.accounts.add_user(LOCAL, name, Role.INVESTIGATOR, PASSWORD, ["toy/cam1"])
+
+
+def test_a_browser_is_led_to_the_page_signs_in_and_out_again(guarded: GuardedService) -> None:
+    with guarded.client() as client:
+        led = client.get("/sites/toy?x=1", headers={"Accept": "text/html"})
+        assert (led.status_code, led.headers["Location"]) == (303, "/sign-in?next=/sites/toy%3Fx%3D1")
+        page = client.get(led.headers["Location"])
+        assert 'value="/sites/toy?x=1"' in page.text
+        answer = client.post(
+            "/sign-in", data={"name": " Investigator ", "password": PASSWORD, "next": "/sites/toy?x=1"}
+        )
+        assert (answer.status_code, answer.headers["Location"]) == (303, "/sites/toy?x=1")
+        cookie = answer.headers["Set-Cookie"].lower()
+        assert "httponly" in cookie
+        assert "samesite=lax" in cookie
+        assert "secure" not in cookie, "a browser would not send it back over plain HTTP"
+        assert client.get(ME).json() == {"name": "investigator", "role": "investigator", "rights": {"toy": ["*"]}}
+        assert client.get("/sign-in").status_code == 303
+        kept = client.cookies[COOKIE]
+        assert client.post("/sign-out", data={"csrf": csrf(client)}).headers["Location"] == "/sign-in"
+        client.cookies.set(COOKIE, kept)
+        assert client.get(ME).status_code == 401, "the session ended here, not only in the browser"
+
+
+def test_what_changes_something_needs_the_token_of_the_session(guarded: GuardedService) -> None:
+    with signed_in(guarded) as client, signed_in(guarded) as other:
+        token = csrf(client)
+        assert token != csrf(other)
+        for headers in ({}, {"X-CSRF-Token": ""}, {"X-CSRF-Token": csrf(other)}, {"X-CSRF-Token": token[:-1]}):
+            refused = client.post(SEARCH, files=crop(), headers=headers)
+            assert refused.status_code == 403, headers
+            assert "load it again" in refused.json()["detail"]
+            assert client.post("/sign-out", headers=headers).status_code == 403
+        assert client.post("/sign-out", data={"csrf": "0" * 64}).status_code == 403
+        assert client.post("/sign-out", data={"csrf": token, "more": "x" * 100_000}).status_code == 403
+        assert client.post(SEARCH, files=crop(), headers={"X-CSRF-Token": token}).status_code == 200
+        elsewhere = {"X-CSRF-Token": token, "Origin": "http://evil.example"}
+        assert client.post(SEARCH, files=crop(), headers=elsewhere).status_code == 403
+        key = {"Authorization": f"Bearer {guarded.keys['viewer']}"}
+        assert client.get(ME, headers=key).json()["name"] == "viewer", "a key counts before the cookie"
+
+
+def test_nobody_learns_which_names_there_are(guarded: GuardedService) -> None:
+    answers = []
+    with guarded.client() as client:
+        for name in ("investigator", "nobody-at-all"):
+            answer = client.post("/sign-in", data={"name": name, "password": "wrong horse battery", "next": "/"})
+            assert answer.status_code == 401
+            assert "Set-Cookie" not in answer.headers
+            answers.append(answer.text)
+    assert answers[0] == answers[1]
+    entries = [entry for entry, _ in guarded.repository.audit.newest(EVERYTHING, None, 2)]
+    assert [(entry.who, entry.action) for entry in entries] == [
+        ("nobody", "sign-in.refused"), ("investigator", "sign-in.refused"),
+    ]  # fmt: skip
+    assert "nobody-at-all" not in entries[0].details, "people type passwords into the wrong field"
+
+
+def test_guessing_ends(guarded: GuardedService) -> None:
+    new_user(guarded, "guessed")
+    for name in ("guessed", "no-such-user"):
+        with guarded.client() as client:
+            given = {"name": name, "password": "wrong horse battery"}
+            codes = [client.post("/sign-in", data=given).status_code for _ in range(PER_NAME + 1)]
+            assert codes == [401] * PER_NAME + [429]
+            right = client.post("/sign-in", data={"name": name, "password": PASSWORD})
+            assert right.status_code == 429
+            assert "minutes" in right.text
+    with guarded.client("investigator") as client:
+        assert client.get(ME).status_code == 200, "who has a key goes on"
+
+
+@pytest.mark.parametrize("wanted", ["//evil.example", "https://evil.example", "/\\evil.example", "/a\r\nSet-Cookie: x"])
+def test_signing_in_leads_nowhere_else(guarded: GuardedService, wanted: str) -> None:
+    new = {"name": "viewer", "password": PASSWORD, "next": wanted}
+    with guarded.client() as client:
+        answer = client.post("/sign-in", data=new)
+        assert (answer.status_code, answer.headers["Location"]) == (303, "/")
+
+
+def test_what_is_taken_away_is_gone_at_once(guarded: GuardedService) -> None:
+    new_user(guarded, "leaver")
+    key = guarded.accounts.add_key(LOCAL, "leaver", "theirs", 1)
+    bearer = {"Authorization": f"Bearer {key.secret}"}
+    with signed_in(guarded, "leaver") as client, guarded.client() as program:
+        assert client.get(ME).json()["rights"] == {"toy": ["cam1"]}
+        guarded.accounts.grant(LOCAL, "leaver", ["toy/cam2"])
+        assert client.get(ME).json()["rights"] == {"toy": ["cam1", "cam2"]}
+        guarded.accounts.revoke(LOCAL, "leaver", ["toy/cam1"])
+        assert client.get(ME).json()["rights"] == {"toy": ["cam2"]}
+        guarded.accounts.set_password(LOCAL, "leaver", "another long password")
+        assert client.get(ME).status_code == 401
+        assert program.get(ME, headers=bearer).status_code == 200
+    with signed_in(guarded, "leaver", "another long password") as client, guarded.client() as program:
+        guarded.accounts.disable(LOCAL, "leaver")
+        assert client.get(ME).status_code == 401
+        assert "disabled" in program.get(ME, headers=bearer).json()["detail"]
+        guarded.accounts.enable(LOCAL, "leaver")
+        assert client.get(ME).status_code == 401, "a session that ended stays so"
+        assert program.get(ME, headers=bearer).status_code == 200
+        guarded.accounts.revoke_key(LOCAL, key.key.key_id)
+        assert "revoked" in program.get(ME, headers=bearer).json()["detail"]
+
+
+@pytest.mark.parametrize("column", ["expires_at", "used_at"])
+def test_sessions_and_keys_end_by_themselves(guarded: GuardedService, column: str) -> None:
+    with signed_in(guarded) as client:
+        assert client.get(ME).status_code == 200
+        with sqlite3.connect(database(guarded)) as plain:
+            plain.execute(f"UPDATE sessions SET {column} = 1")
+        assert client.get(ME).status_code == 401
+    key = guarded.accounts.add_key(LOCAL, "viewer", "short", 1)
+    with sqlite3.connect(database(guarded)) as plain:
+        plain.execute("UPDATE keys SET expires_at = 1 WHERE key_id = ?", (key.key.key_id,))
+    with guarded.client() as program:
+        answer = program.get(ME, headers={"Authorization": f"Bearer {key.secret}"})
+        assert answer.status_code == 401
+        assert "expired" in answer.json()["detail"]
+
+
+def test_nothing_that_is_kept_opens_anything(guarded: GuardedService) -> None:
+    with signed_in(guarded) as client:
+        secrets = [*guarded.keys.values(), client.cookies[COOKIE], PASSWORD]
+        for file in database(guarded).parent.glob("service.sqlite*"):
+            content = file.read_bytes()
+            assert not [secret for secret in secrets if secret.encode() in content], file
+
+
+@pytest.mark.parametrize(
+    "header", ["Bearer", "Bearer x", "Basic dXNlcjpwYXNz", "Bearer calr_" + "A" * 43, "Bearer \xe4"]
+)
+def test_what_is_no_key_is_refused(guarded: GuardedService, header: str) -> None:
+    with guarded.client() as client:
+        answer = client.get(ME, headers=[(b"Authorization", header.encode("latin-1"))])
+        assert answer.status_code == 401
+        assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+def test_a_refusal_is_recorded_once(guarded: GuardedService) -> None:
+    new_user(guarded, "curious")
+    key = guarded.accounts.add_key(LOCAL, "curious", "theirs", 1)
+    with httpx.Client(base_url=guarded.url, headers={"Authorization": f"Bearer {key.secret}"}) as client:
+        for _ in range(3):
+            assert client.get("/api/v1/sites/toy/audit").status_code == 403
+    entries = [entry for entry, _ in guarded.repository.audit.newest(EntryFilter(who="curious"), None, 9)]
+    assert [(entry.action, entry.via) for entry in entries] == [("refused", "key theirs")]
+    assert "GET /api/v1/sites/{site}/audit" in entries[0].details
+    assert guarded.repository.audit.verify().problem is None
+
+
+def test_a_service_without_users_asks_for_sign_in_from_the_first_user_on(built_gallery: Path, tmp_path: Path) -> None:
+    site = copy_site(built_gallery, tmp_path)
+    sites = tmp_path / "sites"
+    with run_service(site.folder, env={"CALR_SITES": str(sites)}) as running:
+        assert httpx.get(running.url + ME).json() == {"name": "local", "role": "admin", "rights": None}
+        assert not (sites / "service.sqlite").exists()
+        repository = AccessRepository(sites / "service.sqlite")
+        Accounts(repository).add_user(LOCAL, "first", Role.ADMIN, PASSWORD, ["*"])
+        repository.close()
+        assert httpx.get(running.url + ME).status_code == 401
+        for file in sites.glob("service.sqlite*"):
+            file.unlink()
+        assert httpx.get(running.url + ME).status_code in (401, 500), "and not back when the file is lost"
+
+
+def test_with_users_it_listens_anywhere_and_answers_to_the_address_it_is_reached_at(
+    built_gallery: Path, guarded: GuardedService, tmp_path: Path
+) -> None:
+    site = copy_site(built_gallery, tmp_path)
+    env = {"CALR_SITES": str(database(guarded).parent)}
+    with run_service(site.folder, env=env, options=("--host", "0.0.0.0")) as running:
+        port = running.url.rsplit(":", 1)[1]
+        for address in ("127.0.0.1", "127.0.0.2", "localhost"):
+            assert httpx.get(f"http://{address}:{port}{ME}").status_code == 401
+        named = httpx.get(f"http://127.0.0.1:{port}{ME}", headers={"Host": "evil.example"})
+        assert named.status_code == 400
+    with pytest.raises(GalleryError, match="no IP address"):
+        listening_socket("example.org", 0, has_users=True)
+
+
+def database(guarded: GuardedService) -> Path:
+    with guarded.repository._engine.connect() as connection:
+        return Path(connection.exec_driver_sql("PRAGMA database_list").all()[0][2])
+
+
+EVERYTHING = EntryFilter()

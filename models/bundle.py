@@ -371,7 +371,7 @@ def _calibration(path: Path) -> Calibration | None:
     try:
         return read_calibration(_read_json(path))
     except CalibrationError as error:
-        raise BundleError(f"{path}: {error}") from None
+        raise BundleError(f"{path}: {error}; {_AGAIN}") from None
 
 
 def _need(record: dict[str, Any], name: str, kind: type, path: Path) -> Any:

@@ -79,7 +79,9 @@ def create_app(sites: Iterable[SiteSearch], settings: ServiceSettings, identitie
             Middleware(SameOrigin),
             Middleware(BodyLimit, max_bytes=settings.max_upload_bytes, timeout_s=settings.body_timeout_s),
             Middleware(Gate, identities=identities),
-            Middleware(CallerLimit, per_minute=settings.requests_per_minute),
+            Middleware(
+                CallerLimit, per_minute=settings.requests_per_minute, at_once=settings.requests_at_once_per_caller
+            ),
         ],
         exception_handlers={
             GalleryError: _gallery_error,

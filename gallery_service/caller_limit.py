@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -54,22 +54,41 @@ class TokenBuckets:
 
 class CallerLimit:
     """ASGI middleware, behind the one that finds out who asks: 429 with Retry-After for callers who search or change
-    more often than they may. Looking at pages and crops is free, and so is whoever is not known yet: signing in has
-    its own limits."""
+    more often than they may, or more at once. Looking at pages and crops is free, and so is whoever is not known yet:
+    signing in has its own limits.
 
-    def __init__(self, app: ASGIApp, per_minute: int) -> None:
+    Args:
+        per_minute: searches and changes of one caller in a minute.
+        at_once: searches and changes of one caller that are being answered.
+    """
+
+    def __init__(self, app: ASGIApp, per_minute: int, at_once: int) -> None:
         self._app = app
         self._per_minute = per_minute
         self._buckets = TokenBuckets(per_minute)
+        self._at_once = at_once
+        self._running: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        if scope["type"] == "http" and scope["method"] not in _FREE_METHODS:
-            caller = scope.get("state", {}).get("caller")
-            wait_s = 0.0 if caller is None else self._buckets.wait_s(caller.name)
-            if wait_s:
-                seconds = math.ceil(wait_s)
-                detail = f"more than {self._per_minute} searches and changes in a minute; try again in {seconds} s"
-                await refuse(receive, send, 429, detail, {"Retry-After": str(seconds)})
-                return
-        await self._app(scope, receive, send)
+        caller = scope.get("state", {}).get("caller")
+        if scope["type"] != "http" or scope["method"] in _FREE_METHODS or caller is None:
+            await self._app(scope, receive, send)
+            return
+        if self._running[caller.name] >= self._at_once:
+            detail = f"more than {self._at_once} searches and changes at once; wait for an answer before you ask more"
+            await refuse(receive, send, 429, detail, {"Retry-After": "1"})
+            return
+        wait_s = self._buckets.wait_s(caller.name)
+        if wait_s:
+            seconds = math.ceil(wait_s)
+            detail = f"more than {self._per_minute} searches and changes in a minute; try again in {seconds} s"
+            await refuse(receive, send, 429, detail, {"Retry-After": str(seconds)})
+            return
+        self._running[caller.name] += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._running[caller.name] -= 1
+            if not self._running[caller.name]:
+                del self._running[caller.name]

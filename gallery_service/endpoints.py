@@ -264,10 +264,12 @@ async def healthz() -> Health:
 @router.get("/readyz", summary="Can every site be searched", responses={503: {"model": Health}})
 def readyz(request: Request, response: Response) -> Health:
     """503 while a site cannot be searched; which one, what to do and what it runs on is for those who are signed in."""
-    states, providers = {}, {}
+    states, providers, models, tracklets = {}, {}, {}, {}
     for name, site in sorted(sites_of(request).items()):
         try:
-            providers[name] = site.refresh().embedder.provider
+            gallery = site.refresh()
+            providers[name], models[name] = gallery.embedder.provider, gallery.bundle.version
+            tracklets[name] = len(gallery.index)
             states[name] = "ready"
         except GalleryError as error:
             states[name] = str(error)
@@ -276,7 +278,7 @@ def readyz(request: Request, response: Response) -> Health:
     status = "ready" if ready else "not ready"
     if request.state.caller is None:
         return Health(status=status)
-    return Health(status=status, sites=states, providers=providers)
+    return Health(status=status, sites=states, providers=providers, models=models, tracklets=tracklets)
 
 
 @router.get("/metrics", summary="For Prometheus", response_class=PlainTextResponse)

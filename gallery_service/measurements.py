@@ -24,7 +24,7 @@ class Measurements:
         )
         self.stages = Histogram(
             "calr_search_stage_seconds",
-            "Time of a search's parts: waiting for its turn, embedding (decoding included), searching, rows",
+            "Time of a search's parts: wait for its turn, decode and embed (each picture), search of the index, rows",
             ("site", "stage"),
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
             registry=self.registry,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -89,7 +90,11 @@ def parse_boxes(given: Sequence[str], pictures: int) -> list[Box | None]:
 
 
 def embed_person(
-    embedder: Embedder, pictures: Sequence[QueryPicture], what: str, max_pixels: int
+    embedder: Embedder,
+    pictures: Sequence[QueryPicture],
+    what: str,
+    max_pixels: int,
+    timed: Callable[[str], AbstractContextManager[None]] = lambda stage: nullcontext(),
 ) -> NDArray[np.float32]:
     """One vector for one person.
 
@@ -98,6 +103,7 @@ def embed_person(
         pictures: at least one.
         what: how an error names the picture; which one is added when there are several.
         max_pixels: of one picture.
+        timed: entered round each picture's "decode" and "embed".
 
     Returns:
         float32 (D,), length 1.
@@ -109,7 +115,10 @@ def embed_person(
     for number, picture in enumerate(pictures):
         # One after the other: decoded pictures are large, and how many are in memory must not be the client's choice.
         name = what if len(pictures) == 1 else f"{what} (number {number + 1})"
-        vectors[number] = embedder.embed([picture.pixels(name, max_pixels)])[0]
+        with timed("decode"):
+            pixels = picture.pixels(name, max_pixels)
+        with timed("embed"):
+            vectors[number] = embedder.embed([pixels])[0]
     one = np.zeros(len(pictures), np.int32)
     person: NDArray[np.float32] = vectors[0] if len(pictures) == 1 else tracklet_means(vectors, one, 1)[0]
     return person

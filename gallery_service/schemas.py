@@ -127,3 +127,5 @@ class Health(BaseModel):
     providers: dict[str, str] = Field(
         default_factory=dict, description="Per site what its model really runs on, as ONNX Runtime calls it."
     )
+    models: dict[str, str] = Field(default_factory=dict, description="Per site the version that answers.")
+    tracklets: dict[str, int] = Field(default_factory=dict, description="Per site how many can be found.")

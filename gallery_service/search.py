@@ -209,8 +209,7 @@ class SiteSearch:
         finally:
             self.waiting -= 1
         try:
-            with self._timed("embed"):
-                query = embed_person(gallery.embedder, pictures, what, self.settings.max_image_pixels)
+            query = embed_person(gallery.embedder, pictures, what, self.settings.max_image_pixels, self._timed)
         finally:
             self.embedding.release()
         return self._answer(caller, gallery, query, request, filters, pictures=pictures)
@@ -314,7 +313,8 @@ class SiteSearch:
             rows, scores = rows[order], scores[order]
         rows, scores = rows[: request.top_k], scores[: request.top_k]
         found = [(gallery.columns.tracklet_ids[row], gallery.shards[row]) for row in rows]
-        stored = self.visible(caller).tracklets([tracklet_id for tracklet_id, _ in found])
+        with self._timed("rows"):
+            stored = self.visible(caller).tracklets([tracklet_id for tracklet_id, _ in found])
         own_row = None if tracklet is None else gallery.row(tracklet)
         likely = probabilities(gallery, query, rows, scores, caller.cameras(self.name), own_row)
         query_id, asked_at = uuid.uuid4().hex, time.time_ns() // 1000

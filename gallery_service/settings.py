@@ -22,6 +22,7 @@ class ServiceSettings(BaseSettings):
         max_connections: more at once, silent ones included, are answered 503.
         max_requests: more at once are answered 503.
         requests_per_minute: searches and changes of one caller; more are answered 429. Looking is free.
+        requests_at_once_per_caller: searches and changes of one caller that are being answered; more are answered 429.
         log_format: "text" for people, warnings and errors only; "json" for a collector, with a line per request.
         threads: of the embedding session; None: as many as there are cores.
         clip_cache_bytes: memory for clips already cut; nothing cut is kept on disk.
@@ -41,6 +42,7 @@ class ServiceSettings(BaseSettings):
     max_connections: Annotated[int, Field(ge=1)] = 512
     max_requests: Annotated[int, Field(ge=1)] = 64
     requests_per_minute: Annotated[int, Field(ge=1)] = 240
+    requests_at_once_per_caller: Annotated[int, Field(ge=1)] = 16
     log_format: LogFormat = "text"
     threads: Annotated[int | None, Field(ge=1)] = None
     clip_cache_bytes: Annotated[int, Field(ge=0)] = 128 * 1024 * 1024

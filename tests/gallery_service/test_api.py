@@ -110,7 +110,7 @@ def test_filters_reach_the_search(client: httpx.Client) -> None:
 @pytest.mark.parametrize(
     ("params", "named"),
     [
-        ({"top_k": "0"}, "top_k"), ({"top_k": "201"}, "top_k"), ({"top_k": "many"}, "top_k"),
+        ({"top_k": "0"}, "top_k"), ({"top_k": "2001"}, "top_k"), ({"top_k": "many"}, "top_k"),
         ({"cameras": "cam9"}, "cam9"), ({"exclude_cameras": "../cam1"}, "../cam1"), ({"since": "yesterday"}, "since"),
         ({"until": "2026-03-01T08:00:00"}, "until"),
         ({"min_quality": "1.5"}, "min_quality"), ({"min_quality": "nan"}, "min_quality"),
@@ -263,13 +263,21 @@ def test_its_own_page_can_search(client: httpx.Client, service: RunningService) 
 
 def test_health_readiness_and_metrics(client: httpx.Client) -> None:
     assert client.get("/healthz").json()["status"] == "ok"
-    assert client.get("/readyz").json() == {"status": "ready", "sites": {"toy": "ready"}}
+    ready = client.get("/readyz").json()
+    assert (ready["status"], ready["sites"]) == ("ready", {"toy": "ready"})
+    assert ready["models"] == {"toy": client.get("/api/v1/sites/toy").json()["model_version"]}
+    assert ready["providers"]["toy"].endswith("ExecutionProvider")
+    assert ready["tracklets"] == {"toy": 13}
     client.get("/api/v1/sites/<script>/x")
     client.post(SEARCH, files=crop_file())
     text = client.get("/metrics").text
     assert 'calr_gallery_tracklets{site="toy"} 13.0' in text
     assert 'calr_searches_total{by="image",site="toy"}' in text
     assert 'route="/api/v1/sites/{site}/search"' in text
+    for stage in ("wait", "decode", "embed", "search", "rows"):
+        assert f'calr_search_stage_seconds_count{{site="toy",stage="{stage}"}}' in text
+    assert 'calr_recall_at_10{site="toy"} 1.0' in text
+    assert 'calr_model{provider="' in text
     assert "script" not in text
 
 
@@ -349,7 +357,8 @@ def test_the_openapi_document_is_valid(client: httpx.Client) -> None:
     }  # fmt: skip
     assert "image" in json.dumps(search["requestBody"]["content"]["multipart/form-data"])
     for status in ("403", "404", "408", "409", "413", "415", "422"):
-        assert search["responses"][status]["content"]["application/json"]["schema"]["$ref"].endswith("ErrorAnswer")
+        content = search["responses"][status]["content"]["application/problem+json"]
+        assert content["schema"]["$ref"].endswith("ErrorAnswer")
 
 
 def _references(node: object) -> list[str]:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
+
 import httpx
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 
-from gallery_service.caller_limit import TokenBuckets
+from gallery_service.caller import LOCAL
+from gallery_service.caller_limit import CallerLimit, TokenBuckets
 from ingest.site import SiteConfig
 
 from .conftest import run_service
@@ -52,3 +58,39 @@ def test_who_asks_too_often_is_told_when_to_come_again(indexed_site: SiteConfig)
         assert 1 <= int(answers[2].headers["retry-after"]) <= 30
         assert "2 searches" in answers[2].json()["detail"]
         assert client.get("/api/v1/sites/toy").status_code == 200
+
+
+def test_who_asks_more_at_once_than_they_may_is_told_and_may_again_afterwards() -> None:
+    async def ask() -> None:
+        begun, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+            begun.set()
+            await go_on.wait()
+            if scope["path"] == "/broken":
+                raise RuntimeError
+            await PlainTextResponse("done")(scope, receive, send)
+
+        limited = CallerLimit(slow, per_minute=100, at_once=1)
+
+        async def as_caller(scope: Scope, receive: Receive, send: Send) -> None:
+            name = dict(scope["headers"])[b"x-name"].decode()
+            await limited({**scope, "state": {"caller": replace(LOCAL, name=name)}}, receive, send)
+
+        transport = httpx.ASGITransport(as_caller, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+            for path in ("/broken", "/"):  # one that fails gives its place back, too
+                first = asyncio.create_task(client.post(path, headers={"x-name": "a"}))
+                await begun.wait()
+                second = await client.post("/", headers={"x-name": "a"})
+                assert second.status_code == 429
+                assert second.headers["retry-after"] == "1"
+                others = asyncio.create_task(client.post("/", headers={"x-name": "b"}))
+                looking = asyncio.create_task(client.get("/", headers={"x-name": "a"}))
+                go_on.set()
+                answers = [one.status_code for one in await asyncio.gather(first, others, looking)]
+                assert answers == [500 if path == "/broken" else 200, 200, 200]
+                begun.clear()
+                go_on.clear()
+
+    asyncio.run(ask())

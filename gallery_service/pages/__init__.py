@@ -13,9 +13,10 @@ from gallery_service.pages.audit_page import audit_pages
 from gallery_service.pages.investigation_pages import investigation_pages
 from gallery_service.pages.rendering import STATIC, problem, wants_page
 from gallery_service.pages.search_page import search_pages
+from gallery_service.pages.users_page import users_pages
 
 pages = APIRouter(include_in_schema=False)
-for part in (search_pages, investigation_pages, admin_pages, audit_pages):
+for part in (search_pages, investigation_pages, admin_pages, audit_pages, users_pages):
     pages.include_router(part)
 
 __all__ = ["STATIC", "pages", "problem", "wants_page"]

@@ -33,6 +33,11 @@ document.addEventListener("keydown", (event) => {
   menu.querySelector("summary").focus();
 });
 
+// What a form in a dialog answers may lie behind it.
+document.addEventListener("htmx:after:swap", ({ detail: { ctx } }) => {
+  if (ctx.response?.status < 400 && ctx.sourceElement?.matches("[data-closes]")) ctx.sourceElement.closest("dialog").close();
+});
+
 export function toast(text) {
   const item = document.createElement("div");
   item.className = "toast alert";
@@ -48,13 +53,19 @@ export function toast(text) {
   document.getElementById("toasts").append(item);
 }
 
-// Refusals that come before any page is asked (too large, too slow, too many) are JSON.
-document.addEventListener("htmx:after:request", (event) => {
-  const { ctx } = event.detail;
+// Refusals that come before any page is asked (too large, too many, signed out) are JSON.
+document.addEventListener("htmx:after:request", ({ detail: { ctx } }) => {
   if (!ctx.response.headers.get("content-type")?.includes("json")) return;
-  const words = document.createElement("p");
-  words.textContent = JSON.parse(ctx.text).detail ?? `The service answered ${ctx.response.status}.`;
-  ctx.text = `<div class="alert" role="alert">${words.outerHTML}</div>`;
+  const said = JSON.parse(ctx.text).detail ?? `The service answered ${ctx.response.status}.`;
+  const words = ctx.response.status === 401 ? "You are signed out. Load the page again to sign in." : said;
+  if (ctx.target?.id !== "answer") {
+    ctx.hx.reswap = "none";
+    toast(words);
+    return;
+  }
+  const shown = document.createElement("p");
+  shown.textContent = words;
+  ctx.text = `<div class="alert" role="alert">${shown.outerHTML}</div>`;
 });
 
 document.addEventListener("htmx:error", (event) => {

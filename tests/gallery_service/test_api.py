@@ -220,7 +220,7 @@ def test_every_answer_has_the_security_headers(client: httpx.Client) -> None:
         assert "unsafe" not in policy
         assert "http" not in policy
         assert answer.headers["x-content-type-options"] == "nosniff"
-        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert answer.headers["referrer-policy"] == "same-origin"
         assert "server" not in answer.headers
     assert client.get("/api/v1/sites").headers["cache-control"] == "no-store"
 

@@ -58,7 +58,7 @@ class IndexReport:
         serving_version: the one that searches use now; another one while the live one has not taken over.
         counts: shards, cameras, tracklets and crops now in the gallery.
         added: shards, tracklets and crops of this run, with the live model.
-        removed: shards of this run.
+        removed: shards that went in this run with nothing in their place.
         repaired: segments that were damaged or missing and were made again.
         compacted: segments that were merged, or written anew without what is gone.
         failures: shards that could not be read: {"shard", "error"}.
@@ -169,13 +169,23 @@ def compact_gallery(site: SiteConfig) -> Compaction:
 
 
 def _forget_shards(workspace: Workspace, repository: GalleryRepository) -> tuple[dict[str, Shard], int]:
-    """Forget the shards that are gone; those that are there by name, and how many were forgotten."""
+    """Forget the shards that are gone; those that are there by name, and how many were forgotten.
+
+    One in whose place another has come stays until that one is embedded, so that what both have can be found all along.
+    """
     from ingest.shards import list_shards
 
     shards = {shard_name(shard): shard for shard in list_shards(workspace)}
-    gone = repository.shards() - set(shards)
+    present = {
+        (shard.camera_id, sha256) for shard in shards.values() for sha256 in (shard.video_sha256, *shard.replaces)
+    }
+    recordings = repository.recordings()
+    gone = {name for name, recording in recordings.items() if name not in shards and recording not in present}
     if gone:
         repository.remove_shards(gone)
+    buried = {name for name in repository.tombstones() if not (workspace.shards / name).is_dir()}
+    if buried:
+        repository.remove_tombstones(buried)
     return shards, len(gone)
 
 
@@ -193,9 +203,11 @@ class _IndexRun:
         self._shards: dict[str, Shard] = {}
         self._crops: dict[str, int] = {}
         self._failures: dict[str, str] = {}
+        self._vanished = False
         self._repairs: set[tuple[str, str]] = set()
         self._current: set[str] = set()
-        self._known: OrderedDict[str, dict[bytes, NDArray[np.float16]]] = OrderedDict()
+        self._recordings: set[tuple[str, str]] = set()
+        self._known: OrderedDict[tuple[str, bool], dict[bytes, NDArray[np.float16]]] = OrderedDict()
         self.report = IndexReport(self._versions.live or "")
 
     def embed_all(self, set_total: Callable[[int], None], advance: Callable[[int], None]) -> None:
@@ -215,12 +227,9 @@ class _IndexRun:
             self.report.compacted += compaction.replaced
             self.report.repaired += len(compaction.damaged)
             self._repairs |= compaction.lost
-            if not missing and not compaction.damaged:
+            if not missing and not compaction.damaged and not self._vanished:
                 break
-        # A shard that was replaced while it was read is no failure.
-        self.report.failures = [
-            {"shard": shard, "error": error} for shard, error in self._failures.items() if shard in self._shards
-        ]
+        self.report.failures = [{"shard": shard, "error": error} for shard, error in self._failures.items()]
 
     def take_over(self) -> bool:
         """Let the live model take over, if it has not yet and nothing speaks against it; whether it did."""
@@ -247,6 +256,7 @@ class _IndexRun:
 
     def _look(self) -> list[tuple[str, str]]:
         """Take note of what there is now and forget what is gone; which model has yet to embed which shard."""
+        self._vanished = False
         self._versions = model_versions(self._store, self._repository)
         kept = self._versions.kept
         self.report.model_version = self._versions.live or ""
@@ -255,6 +265,7 @@ class _IndexRun:
             self._repository.remove_versions(old_versions)
         self._shards, gone = _forget_shards(self._workspace, self._repository)
         self.report.removed += gone
+        self._recordings = set(self._repository.recordings().values())
         self._current = {segment.name for segment in self._repository.segments() if not segment.stale}
         self._known.clear()
         missing = []
@@ -269,8 +280,15 @@ class _IndexRun:
             try:
                 self._crops[name] = self._shards[name].crops().num_rows
             except (ValueError, OSError) as error:
-                self._failures[name] = str(error)
-        return name not in self._failures
+                self._fail(name, error)
+        return name in self._crops and name not in self._failures
+
+    def _fail(self, name: str, error: Exception) -> None:
+        # A shard that was replaced or erased while it was read is no failure, but there is something new to look at.
+        if self._shards[name].path.is_dir():
+            self._failures[name] = str(error)
+        else:
+            self._vanished = True
 
     def _bundle(self, version: str) -> Bundle | None:
         """A model, None for one that cannot be had; the live one was looked at before."""
@@ -298,9 +316,9 @@ class _IndexRun:
             segments = embed_shard(shard, version, lambda: self._embedder(version), known, advance)
             stored = [store_segment(self._workspace.gallery, segment) for segment in segments]
             row, tracklets = shard_rows(shard)
-            self._repository.put_shard(version, row, tracklets, stored)
+            self._repository.put_shard(version, row, tracklets, stored, shard.replaces)
         except (ValueError, OSError) as error:
-            self._failures[name] = str(error)
+            self._fail(name, error)
             return
         self._current |= {segment.name for segment in stored}
         if version == self._versions.live and (version, name) not in self._repairs:
@@ -311,15 +329,19 @@ class _IndexRun:
     def _known_vectors(self, version: str, shard: Shard) -> KnownVectors:
         """What the model made of such crops before: of a shard that this one replaces, or in a run that was killed."""
         days = {day_of(moment) for moment in microseconds(shard.tracklets(), "first_seen")}
-        return ChainMap(*(self._left_in(f"{version}/{shard.camera_id}/{day}") for day in sorted(days)))
+        own = {(shard.camera_id, sha256) for sha256 in (shard.video_sha256, *shard.replaces)}
+        replaces = not own.isdisjoint(self._recordings)
+        return ChainMap(*(self._left_in(f"{version}/{shard.camera_id}/{day}", replaces) for day in sorted(days)))
 
-    def _left_in(self, partition: str) -> dict[bytes, NDArray[np.float16]]:
-        """Vectors in a partition's files that the database does not name, or names as holding what is gone."""
-        if partition not in self._known:
+    def _left_in(self, partition: str, all_of_it: bool) -> dict[bytes, NDArray[np.float16]]:
+        """Vectors in a partition's files: only those that the database does not name, or names as holding what is gone,
+        or all of them."""
+        key = (partition, all_of_it)
+        if key not in self._known:
             found: dict[bytes, NDArray[np.float16]] = {}
             for path in sorted((self._workspace.gallery / partition).glob(f"*{SUFFIX}")):
                 name = f"{partition}/{path.stem}"
-                if name in self._current:
+                if name in self._current and not all_of_it:
                     continue
                 try:
                     segment = read_segment(self._workspace.gallery, name)
@@ -327,10 +349,10 @@ class _IndexRun:
                     continue  # what a damaged file holds is made again
                 hashes = (row.tobytes() for row in segment.crop_sha256)
                 found.update(zip(hashes, segment.crops, strict=True))
-            self._known[partition] = found
+            self._known[key] = found
             if len(self._known) > _PARTITIONS_HELD:
                 self._known.popitem(last=False)
-        return self._known[partition]
+        return self._known[key]
 
     def _forget_lost_segments(self) -> None:
         """Forget segments whose files are gone or cut short, so that no running service stumbles over them while they

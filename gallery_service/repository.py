@@ -122,8 +122,13 @@ class GalleryRepository:
 
     def shards(self) -> set[str]:
         """The shards whose tracklets are in the gallery."""
+        return set(self.recordings())
+
+    def recordings(self) -> dict[str, tuple[str, str]]:
+        """Camera and recording's hash of every shard whose tracklets are in the gallery."""
         with Session(self._engine) as session:
-            return set(session.scalars(select(ShardRow.shard)))
+            rows = session.execute(select(ShardRow.shard, ShardRow.camera_id, ShardRow.recording_sha256))
+            return {row.shard: (row.camera_id, row.recording_sha256) for row in rows}
 
     def summaries(self) -> dict[str, str]:
         """The checksum that each shard's summary.json had when it was indexed."""
@@ -178,6 +183,7 @@ class GalleryRepository:
         shard: dict[str, Any],
         tracklets: Sequence[dict[str, Any]],
         segments: Sequence[StoredSegment],
+        replaces: Sequence[str] = (),
     ) -> None:
         """Make a shard searchable: its row, its tracklets' rows and the segments that hold its vectors, all at once.
 
@@ -186,12 +192,13 @@ class GalleryRepository:
             shard: the columns of `ShardRow`. Another shard of the same camera and recording is superseded: it goes.
             tracklets: the columns of `TrackletRow`, but for `shard` and `camera_id`. Those with a tombstone stay away.
             segments: hold a vector of each of its tracklets that has crops.
+            replaces: hashes of other recordings of the camera that this one takes the place of; their shards go, too.
         """
         name = shard["shard"]
         with self._change() as session:
             superseded = select(ShardRow.shard).where(
                 ShardRow.camera_id == shard["camera_id"],
-                ShardRow.recording_sha256 == shard["recording_sha256"],
+                ShardRow.recording_sha256.in_([shard["recording_sha256"], *replaces]),
                 ShardRow.shard != name,
             )
             self._drop_shards(session, list(session.scalars(superseded)))
@@ -208,8 +215,8 @@ class GalleryRepository:
             self._add_segments(session, segments, stale=bool(buried))
 
     def tombstone(self, tracklets: Iterable[tuple[str, str]]) -> None:
-        """Make tracklets vanish from everything that can be found, at once and for good. Their vectors leave the disk
-        with the next compaction.
+        """Make tracklets vanish from everything that can be found, at once and for as long as their shards are there.
+        Their vectors leave the disk with the next compaction.
 
         Args:
             tracklets: shard and tracklet id of each; they need not be in the gallery (yet).
@@ -221,6 +228,16 @@ class GalleryRepository:
                 which = (TrackletRow.shard == shard, TrackletRow.tracklet_id == tracklet_id)
                 self._mark_stale(session, *which)
                 session.execute(delete(TrackletRow).where(*which))
+
+    def tombstones(self) -> set[str]:
+        """The shards of which a tracklet has a tombstone."""
+        with Session(self._engine) as session:
+            return set(session.scalars(select(TombstoneRow.shard).distinct()))
+
+    def remove_tombstones(self, shards: Collection[str]) -> None:
+        """Forget the tombstones of shards that are gone: nothing shall remind of who was erased."""
+        with self._writing() as session:
+            session.execute(delete(TombstoneRow).where(TombstoneRow.shard.in_(shards)))
 
     def remove_segments(self, names: Collection[str]) -> set[tuple[str, str]]:
         """Forget segments that are missing or damaged. Searches go on without their tracklets, and the index command

@@ -56,8 +56,8 @@ class TrackletRow(Base):
 
 
 class TombstoneRow(Base):
-    """A tracklet that must not be searchable, whatever its shard says. Kept for good, so that it cannot come back with
-    a shard that was away for a while; a new ingest of the recording gives other shards."""
+    """A tracklet that must not be searchable, although its shard still has it. Kept for as long as that shard is there;
+    what keeps the tracklet out of every later one is `erasures.jsonl`."""
 
     __tablename__ = "tombstones"
 

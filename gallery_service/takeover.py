@@ -110,7 +110,12 @@ def _embedded_differently(
         shard, tracklet_id = list(segment.rows())[tracklet]
         if shard not in shards:
             continue  # replaced since
-        image = _crop_image(shards[shard], tracklet_id, number)
+        try:
+            image = _crop_image(shards[shard], tracklet_id, number)
+        except (ValueError, OSError):
+            if shards[shard].path.is_dir():
+                raise
+            continue
         cosine = float(embedder.embed([image])[0] @ segment.crops[crop].astype(np.float32))
         if not cosine >= SAME_COSINE:
             problems.append(f"{tracklet_id}: crop {number} embedded again has cosine {cosine:.3f} with what is stored")

@@ -28,6 +28,7 @@ from gallery_service.erasure.orders import (
 from gallery_service.erasure.search_afterwards import models_that_learned, search_afterwards
 from gallery_service.errors import NotFound
 from gallery_service.repository import GalleryRepository
+from gallery_service.shard_rows import shard_name
 from ingest.erasure_selection import Selection, not_yet_known
 from ingest.erasures import add_erasures, load_erasures
 from ingest.forgetting import Forgotten, Plan, obey_erasures, plan_forgetting, recordings_of
@@ -146,7 +147,21 @@ def _begin(
     order = _order(workspace.site, plan, asked, caller, reason)
     write_order(workspace, order)
     _record(workspace, caller, "erasure.begun", order)
+    _bury(workspace, plan)
     return plan, earlier, order
+
+
+def _bury(workspace: Workspace, plan: Plan) -> None:
+    """Take the rows away at once, and keep an index run that is reading these very shards from putting them back."""
+    if not database_path(workspace).exists():
+        return
+    repository = GalleryRepository(open_database(database_path(workspace)))
+    try:
+        repository.tombstone(
+            (shard_name(loss.shard), tracklet_id) for loss in plan.losses for tracklet_id in sorted(loss.tracklets)
+        )
+    finally:
+        repository.close()
 
 
 def _remove_from_gallery(site: SiteConfig, workspace: Workspace, threads: int | None) -> None:

@@ -33,10 +33,10 @@ class ColourEmbedder:
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
 
 
-def use_colours() -> None:
-    """Put the stand-in in the network's place, without importing what the network needs."""
+def use_colours(embedder: type[ColourEmbedder] = ColourEmbedder) -> None:
+    """Put a stand-in in the network's place, without importing what the network needs."""
     module = types.ModuleType("models.embedder")
-    module.Embedder = ColourEmbedder  # type: ignore[attr-defined]
+    module.Embedder = embedder  # type: ignore[attr-defined]
     sys.modules["models.embedder"] = module
 
 

@@ -89,6 +89,59 @@ def compact_(site: SiteArgument) -> None:
 
 
 @app.command()
+def models(
+    site: SiteArgument,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
+) -> None:
+    """List a site's models, the newest first: which one answers, how far the others are, and why each went live or not.
+
+    `python -m models promote` and `rollback` choose the live one; the next `index` lets it take over.
+    """
+    with readable_errors():
+        from gallery_service.build import database_path
+        from gallery_service.database import open_database
+        from gallery_service.model_versions import model_versions
+        from gallery_service.pages.model_cards import model_cards
+        from gallery_service.repository import GalleryRepository
+        from ingest.site import load_site
+        from ingest.workspace import Workspace
+        from models.bundle import ModelStore
+
+        workspace = Workspace(load_site(site))
+        if not database_path(workspace).exists():
+            raise GalleryError(f"site '{site}' has no gallery yet: run 'python -m gallery_service index {site}'")
+        repository = GalleryRepository(open_database(database_path(workspace)))
+        try:
+            serving = model_versions(ModelStore(workspace.models), repository).serving
+            shards = len(repository.shards())
+            listed = []
+            for card in model_cards(workspace, serving or ""):
+                states = {"answers": card.answers, "live": card.live, "rollback": card.rollback}
+                listed.append(
+                    {
+                        "version": card.version,
+                        **states,
+                        "embedded_shards": len(repository.embedded(card.version)),
+                        "label_free_score": card.label_free.get("score"),
+                        "reason": card.reason,
+                        "problem": card.problem,
+                    }
+                )
+        finally:
+            repository.close()
+        if json_:
+            print(json.dumps({"schema": 1, "shards": shards, "models": listed}))
+            return
+        for model in listed:
+            marks = ", ".join(name for name in ("answers", "live", "rollback") if model[name]) or "kept"
+            score = model["label_free_score"]
+            judged = "not judged" if score is None else f"label-free score {score:.3f}"
+            known = f"{marks}; {model['embedded_shards']} of {shards} shards; {judged}"
+            remark = model["problem"] or model["reason"]
+            print(f"{model['version']}  {known}" + (f"; {remark}" if remark else ""))
+
+
+@app.command()
 def verify(
     site: SiteArgument,
     json_: Annotated[bool, typer.Option("--json", help="Print what was found as JSON on standard output.")] = False,

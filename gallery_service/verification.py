@@ -7,7 +7,8 @@
     shards/*/*/                             the checksums in summary.json, and that of summary.json in the database
     models/*/                               the checksums in bundle.json, and that of bundle.json in SHA256SUMS
     models/current, models/history          they name versions that are there
-    content_hashes.json, erasures.jsonl     the checksums in them
+    content_hashes.json, erasures.jsonl,    the checksums in them
+    erasures/*.json
 
 What is made again by its command (status/, reports) and what only training reads (runs/) has no checksum.
 """
@@ -28,6 +29,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from gallery_service.audit.trail import AuditTrail
 from gallery_service.build import database_path
 from gallery_service.database import open_database
+from gallery_service.erasure.orders import orders_folder, read_order
 from gallery_service.errors import GalleryError, SegmentError
 from gallery_service.repository import GalleryRepository
 from gallery_service.segments import read_segment, segment_path
@@ -130,6 +132,12 @@ def _check_records(workspace: Workspace, found: Verification) -> None:
             read_hashes(hashes)
         except (DamagedHashes, OSError) as error:
             found.wrong(hashes, error)
+    for proof in sorted(orders_folder(workspace).glob("*.json")):
+        found.checked["proofs of erasures"] += 1
+        try:
+            read_order(proof)
+        except GalleryError as error:
+            found.wrong(proof, error)
     if workspace.erasures.exists():
         found.checked["lists of erasures"] += 1
         try:

@@ -1,11 +1,14 @@
 """What was erased on request and must never come back: `erasures.jsonl` in the workspace.
 
 A line is `{"schema": 1, "video_sha256": ..., "start_pts_s": ..., "end_pts_s": ..., "box": [x1, y1, x2, y2] | null}`. A
-detection inside the time span is dropped when the box covers at least half of it; a null box covers everything.
+detection inside the time span is dropped when the box covers at least half of it; a null box covers everything. A line
+also has the `sha256` of all the rest of it (lines of earlier versions have none): a slip in a number would bring
+somebody back.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -80,14 +83,18 @@ def load_erasures(path: Path) -> list[Erasure]:
         return []
     erasures = []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ErasureError(f"{path}: cannot be read ({error}); restore the file") from None
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            erasure = Erasure.from_json(json.loads(line))
+            entry = json.loads(line)
+            erasure = Erasure.from_json(entry)
+            written = erasure.to_json()
+            if entry not in (written, _with_checksum(written)):
+                raise ValueError("it was changed since it was written")
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise ErasureError(f"{path}, line {number}: not an erasure ({error!r}); restore the file") from None
         erasures.append(erasure)
@@ -110,10 +117,14 @@ def add_erasures(path: Path, erasures: Sequence[Erasure]) -> None:
             raise ErasureError(f"{erasure}: not an erasure ({error})") from None
     path.parent.mkdir(parents=True, exist_ok=True)
     # In one piece: an ingest and somebody who erases may add at once.
-    lines = "".join(json.dumps(erasure.to_json()) + "\n" for erasure in erasures).encode()
+    lines = "".join(json.dumps(_with_checksum(erasure.to_json())) + "\n" for erasure in erasures).encode()
     with path.open("ab", buffering=0) as file:
         file.write(lines)
         os.fsync(file.fileno())
+
+
+def _with_checksum(line: dict[str, Any]) -> dict[str, Any]:
+    return {**line, "sha256": hashlib.sha256(json.dumps(line, sort_keys=True).encode()).hexdigest()}
 
 
 def _check(erasure: Erasure) -> None:

@@ -55,6 +55,22 @@ def test_index_search_and_index_again(site: SiteConfig, tmp_path: Path) -> None:
     assert "nothing new" in again.stderr
 
 
+def test_models_verify_and_compact(indexed_site: SiteConfig) -> None:
+    listed = run("models", indexed_site.folder, "--json")
+    assert listed.returncode == 0, listed.stderr
+    (model,) = json.loads(listed.stdout)["models"]
+    assert (model["answers"], model["live"], model["rollback"], model["embedded_shards"]) == (True, True, False, 3)
+    assert run("compact", indexed_site.folder).returncode == 0
+    whole = run("verify", indexed_site.folder)
+    assert (whole.returncode, whole.stdout) == (0, "")
+    crops = next(indexed_site.folder.glob("shards/*/*/crops.tar"))
+    crops.write_bytes(crops.read_bytes()[:-1])
+    damaged = run("verify", indexed_site.folder, "--json")
+    assert damaged.returncode == 1
+    assert [one["path"] for one in json.loads(damaged.stdout)["damaged"]] == [str(crops)]
+    assert str(crops) in damaged.stderr
+
+
 def test_a_shard_that_cannot_be_read_ends_with_status_3(indexed_site: SiteConfig) -> None:
     workspace = Workspace(indexed_site)
     synthetic.add_shard(workspace, 1, synthetic.walks_of(1, 1), sha256=synthetic.pseudo_sha256("bad"))

@@ -13,6 +13,7 @@ from gallery_service.build import build_gallery, database_path
 from gallery_service.database import open_database
 from gallery_service.repository import GalleryRepository
 from gallery_service.verification import verify_site
+from ingest.erasures import Erasure, add_erasures
 from ingest.site import SiteConfig
 from ingest.workspace import Workspace
 
@@ -58,8 +59,11 @@ def test_a_flipped_bit_in_any_file_is_found_and_named(indexed_site: SiteConfig) 
     draw = random.Random(7)
     database = database_path(Workspace(indexed_site))
     whole = database.read_bytes()
+    box = (1.5, 2.0, 30.25, 40.0)
+    lines = [Erasure(synthetic.pseudo_sha256(name), 1.25, 7.5, box) for name in ("here", "there")]
+    add_erasures(Workspace(indexed_site).erasures, lines)
     files = [path for path in checked_files(indexed_site) if path != database]
-    assert {path.suffix for path in files} == {".json", ".onnx", ".parquet", ".safetensors", ".tar", ""}
+    assert {path.suffix for path in files} == {".json", ".jsonl", ".onnx", ".parquet", ".safetensors", ".tar", ""}
     for path in files:
         before = path.read_bytes()
         bit = flip(path, draw)

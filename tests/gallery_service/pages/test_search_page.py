@@ -14,6 +14,9 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
 
 from gallery_service.build import build_gallery
+from gallery_service.pages.rendering import templates
+from gallery_service.pages.site_clock import SiteClock
+from gallery_service.schemas import Match
 from models.images import encode_jpeg
 from tests.gallery_service import synthetic
 from tests.gallery_service.conftest import RunningService, run_service
@@ -244,6 +247,20 @@ def test_a_notice_is_shown_with_the_answer(tmp_path: Path, crop: Path) -> None:
         )
     assert answer.status_code == 200
     assert "This site has one camera" in answer.text
+
+
+@pytest.mark.parametrize(("probability", "shown"), [(None, ">0.912<"), (0.874, ">87 %<"), (0.0, ">0 %<")])
+def test_how_likely_a_match_is_or_its_score_where_nobody_can_say(probability: float | None, shown: str) -> None:
+    match = Match(
+        tracklet_id="cam1/x/1", camera_id="cam1", first_seen=None, last_seen=None, score=0.9123,
+        probability=probability, crop_url="/crop", clip_url=None,
+    )  # fmt: skip
+    text = templates.get_template("search/hit.html").render(
+        match=match, rank=1, clock=SiteClock("UTC"), info={"site": "toy"}, answer={"query_id": "q"},
+        case={"decisions": {}}, icon=lambda name: "", decide=lambda *given: "",
+    )  # fmt: skip
+    assert shown in text
+    assert "Time unknown" in text
 
 
 @pytest.mark.parametrize("path", ["/sites/absent", "/absent", "/sites/toy/absent"])

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from gallery_service.openapi_examples import EXAMPLES
 from gallery_service.problem_details import MEDIA_TYPE
 from gallery_service.schemas import ErrorAnswer
 
@@ -14,22 +15,25 @@ _FRAMEWORKS_OWN = ("HTTPValidationError", "ValidationError")
 
 
 def describe(app: FastAPI) -> None:
-    """Have the application describe its errors as they are: problem details, at any address and with any status."""
+    """Have the application describe its errors as they are (problem details, at any address and with any status), and
+    show an example of everything else."""
     framework = app.openapi
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _with_problems(framework())
+            app.openapi_schema = _completed(framework())
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _with_problems(schema: dict[str, Any]) -> dict[str, Any]:
+def _completed(schema: dict[str, Any]) -> dict[str, Any]:
     schemas = schema["components"]["schemas"]
     for name in _FRAMEWORKS_OWN:
         schemas.pop(name, None)
     schemas.setdefault(ErrorAnswer.__name__, ErrorAnswer.model_json_schema())
+    for name, example in EXAMPLES.items():
+        schemas[name]["examples"] = [example]
     for path in schema["paths"].values():
         for operation in path.values():
             answers = operation["responses"]

@@ -33,7 +33,7 @@ _SUMMARY = {
     "may_edit": True,
     "may_manage": True,
 }
-_KEPT_QUERY = {
+_KEPT_QUERY: dict[str, Any] = {
     "query_id": _QUERY,
     "kind": "image",
     "asked_by": "ines",

@@ -25,13 +25,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from gallery_service.audit.recently import Recently
 from gallery_service.audit.trail import AuditTrail
 from gallery_service.build import database_path
-from gallery_service.caller import Caller
+from gallery_service.caller import Caller, Role
 from gallery_service.clips import ClipCache, ClipRequest, centred_span, cut_clip
 from gallery_service.database import open_database
 from gallery_service.erasure.erased_tracklets import ErasedTracklets
 from gallery_service.errors import BadQuery, NotFound, NotIndexed, SegmentError
 from gallery_service.filters import SearchFilters, format_moment, make_filters
 from gallery_service.investigations.refinement import Evidence
+from gallery_service.investigations.repository import InvestigationRepository
 from gallery_service.loaded_gallery import LoadedGallery, load_gallery
 from gallery_service.model_versions import model_versions
 from gallery_service.person_boxes import BoxProposer
@@ -502,10 +503,14 @@ class SiteSearch:
         return self._open().seen_by(caller.cameras(self.name))
 
     def _stored(self, caller: Caller, tracklet_id: str) -> StoredTracklet:
+        """A tracklet that the caller may look at: of their cameras, and where they only view, of an investigation."""
         found = self.visible(caller).tracklets([tracklet_id]).get(tracklet_id)
-        if found is None:
+        if found is None or not (caller.may(Role.INVESTIGATOR) or self._is_investigated(caller, found)):
             raise NotFound(self._no_tracklet(tracklet_id))
         return found
+
+    def _is_investigated(self, caller: Caller, tracklet: StoredTracklet) -> bool:
+        return InvestigationRepository(self.database(), caller, self.name, self.audit).names(tracklet)
 
     def _no_tracklet(self, tracklet_id: str) -> str:
         return f"site '{self.name}' has no tracklet {tracklet_id[:200]!r}; it may have been erased or ingested anew"

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -32,6 +33,8 @@ LogArgument = Annotated[
 ]
 _HASH = re.compile(r"[0-9a-f]{64}")
 _PAGE = 500
+USERS = "users"
+"""In the place of a site: the log of users, keys and sign-ins. A site of that name is meant by its folder."""
 
 
 @app.command("verify")
@@ -105,17 +108,31 @@ def _line(entry: dict[str, object]) -> str:
 @contextmanager
 def _trail(ref: str) -> Iterator[AuditTrail]:
     """The log that is meant. Opened as it is, not made."""
+    if ref == USERS:
+        from gallery_service.access.accounts import service_database
+        from gallery_service.access.repository import AccessRepository
+
+        accounts = AccessRepository(_existing(service_database(), "no user was ever added"))
+        try:
+            yield accounts.audit
+        finally:
+            accounts.close()
+        return
     from gallery_service.build import database_path
     from gallery_service.database import open_database
     from gallery_service.repository import GalleryRepository
     from ingest.site import load_site
     from ingest.workspace import Workspace
 
-    path = database_path(Workspace(load_site(ref)))
-    if not path.exists():
-        raise GalleryError(f"site '{ref}' has no gallery yet, so nothing was recorded: {path} is not there")
+    path = _existing(database_path(Workspace(load_site(ref))), f"site '{ref}' has no gallery yet")
     repository = GalleryRepository(open_database(path))
     try:
         yield repository.audit
     finally:
         repository.close()
+
+
+def _existing(path: Path, why: str) -> Path:
+    if not path.exists():
+        raise GalleryError(f"nothing was recorded, since {why}: {path} is not there")
+    return path

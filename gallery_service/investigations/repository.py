@@ -21,6 +21,7 @@ from gallery_service.audit.trail import AuditTrail
 from gallery_service.caller import Caller, Role
 from gallery_service.errors import Conflict, NotFound
 from gallery_service.investigations.tables import HitRow, InvestigationRow, QueryPictureRow, QueryRow, ReaderRow
+from gallery_service.repository import StoredTracklet
 
 MAX_QUERIES = 500
 MAX_HITS = 5000
@@ -285,6 +286,21 @@ class InvestigationRepository:
                 details = {"hit_id": hit_id, "tracklet_id": tracklet_id, "decision": decision}
                 self._record(session, "decision.removed", investigation_id, row.purpose, **details)
             return len(gone)
+
+    def names(self, tracklet: StoredTracklet) -> bool:
+        """Whether a tracklet is a hit of, or was searched with in, an investigation that the caller may see."""
+
+        def named(row: type[HitRow | QueryRow]) -> ColumnElement[bool]:
+            same = (
+                row.tracklet_id == tracklet.tracklet_id,
+                row.start_pts_s == tracklet.start_pts_s,
+                row.end_pts_s == tracklet.end_pts_s,
+            )
+            return exists().where(row.investigation == InvestigationRow.number, *same)
+
+        with self._reading() as session:
+            wanted = select(InvestigationRow.number).where(self._may_see(), or_(named(HitRow), named(QueryRow)))
+            return session.scalars(wanted.limit(1)).first() is not None
 
     def record_export(self, investigation_id: str, tracklet_ids: Sequence[str]) -> None:
         """Write down that what the caller sees of an investigation leaves the service.

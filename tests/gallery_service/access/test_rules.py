@@ -155,3 +155,23 @@ def test_a_route_without_a_rule_stops_the_service(tmp_path: Path) -> None:
     app.include_router(more)
     with pytest.raises(RuntimeError, match=r"route /forgotten has no rule.*Viewer, Investigator or Admin"):
         refuse_routes_without_a_rule(app)
+
+
+def test_a_viewer_sees_the_crops_and_clips_of_investigations_and_no_others(
+    guarded: GuardedService, tracklets: dict[str, str]
+) -> None:
+    shown, other = tracklets["cam1"], tracklets["cam2"]
+    base = "/api/v1/sites/toy"
+    with guarded.client("viewer") as viewer, guarded.client("investigator") as investigator:
+        assert viewer.get(f"{base}/tracklets/{shown}/crop").status_code == 404
+        begun = {"title": "t", "purpose": "p"}
+        number = investigator.post(f"{base}/investigations", json=begun).json()["investigation_id"]
+        case = f"{base}/investigations/{number}"
+        assert investigator.put(f"{case}/hits/{shown}", json={"decision": "confirmed"}).status_code == 200
+        assert viewer.get(f"{base}/tracklets/{shown}/crop").status_code == 404, "it is not shared with them"
+        assert investigator.patch(case, json={"shared_with": ["viewer"]}).status_code == 200
+        for kind in ("crop", "clip"):
+            assert viewer.get(f"{base}/tracklets/{shown}/{kind}").status_code == 200
+            assert viewer.get(f"{base}/tracklets/{other}/{kind}").status_code == 404
+        assert investigator.delete(case).status_code == 204
+        assert viewer.get(f"{base}/tracklets/{shown}/crop").status_code == 404

@@ -11,6 +11,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from gallery_service.__main__ import app
+from gallery_service.access.repository import AccessRepository
 from gallery_service.build import database_path
 from gallery_service.caller import LOCAL, Caller, Role
 from gallery_service.database import open_database
@@ -118,6 +119,18 @@ def test_a_tail_cut_off_needs_the_head_kept_elsewhere(log: Path, site: SiteConfi
     checked = run("audit", "verify", site.folder, "--head", head)
     assert checked.exit_code == 1
     assert "gone" in checked.stderr
+
+
+def test_the_log_of_users_is_checked_like_a_sites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALR_SITES", str(tmp_path))
+    assert "no user was ever added" in refused("audit", "verify", "users")
+    assert not list(tmp_path.iterdir())
+    repository = AccessRepository(tmp_path / "service.sqlite")
+    repository.record(EVE, "refused", {})
+    repository.close()
+    assert run("audit", "verify", "users").exit_code == 0
+    tamper(tmp_path / "service.sqlite", "UPDATE audit SET who = 'adam'")
+    assert run("audit", "verify", "users").stderr.startswith("broken: entry 1 was changed")
 
 
 def test_wrong_use_is_named(site: SiteConfig, log: Path) -> None:

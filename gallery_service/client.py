@@ -9,7 +9,8 @@ with GalleryClient("http://127.0.0.1:8000", key="calr_...") as gallery:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
@@ -17,6 +18,15 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel
 
+from gallery_service.investigations.schemas import (
+    Decision,
+    Hit,
+    Investigation,
+    InvestigationPage,
+    InvestigationSummary,
+    Status,
+    Timeline,
+)
 from gallery_service.schemas import PersonBoxes, SearchAnswer, SiteInfo, SiteList, SiteSummary
 
 _Answer = TypeVar("_Answer", bound=BaseModel)
@@ -110,6 +120,55 @@ class GalleryClient:
     def people(self, site: str, frame: bytes) -> PersonBoxes:
         """The people in a frame, to choose a box from."""
         return self._ask(PersonBoxes, "POST", self._path(site, "detections"), files={"image": ("frame", frame)})
+
+    def begin_investigation(
+        self, site: str, title: str, purpose: str, notes: str = "", investigation_id: str | None = None
+    ) -> Investigation:
+        """Begin an investigation.
+
+        Args:
+            investigation_id: 32 hex digits of your own. With the same ones again, after a broken connection, it is the
+                same investigation; None: new ones.
+        """
+        new = {"title": title, "purpose": purpose, "notes": notes}
+        new["investigation_id"] = investigation_id or uuid.uuid4().hex
+        return self._ask(Investigation, "POST", self._path(site, "investigations"), json=new)
+
+    def investigations(self, site: str, status: Status | None = None) -> Iterator[InvestigationSummary]:
+        """Those that you may see, the newest first, asked for page by page."""
+        asked: dict[str, Any] = _given({"status": status})
+        while True:
+            page = self._ask(InvestigationPage, "GET", self._path(site, "investigations"), params=asked)
+            yield from page.investigations
+            if page.next is None:
+                return
+            asked["cursor"] = page.next
+
+    def investigation(self, site: str, investigation_id: str) -> Investigation:
+        """An investigation with its queries and hits."""
+        return self._ask(Investigation, "GET", self._path(site, "investigations", investigation_id))
+
+    def decide(
+        self,
+        site: str,
+        investigation_id: str,
+        tracklet_id: str,
+        decision: Decision,
+        note: str = "",
+        query_id: str | None = None,
+    ) -> Hit:
+        """Confirm or reject a tracklet; the same again changes nothing."""
+        path = self._path(site, "investigations", investigation_id, "hits", tracklet_id)
+        return self._ask(Hit, "PUT", path, json={"decision": decision, "note": note, "query_id": query_id})
+
+    def search_refined(self, site: str, investigation_id: str, **how: Any) -> SearchAnswer:
+        """Search with all that was confirmed, away from what was rejected. See `search`."""
+        path = self._path(site, "investigations", investigation_id, "search")
+        return self._ask(SearchAnswer, "POST", path, params=_given(how))
+
+    def timeline(self, site: str, investigation_id: str) -> Timeline:
+        """Where and when the person of an investigation was seen."""
+        return self._ask(Timeline, "GET", self._path(site, "investigations", investigation_id, "timeline"))
 
     def download(self, url: str) -> bytes:
         """What a match's `crop_url` or `clip_url` leads to."""

@@ -88,7 +88,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "next": "4711",
     },
     "ErasureAnswer": {"dry_run": False, "tracklets": [_TRACKLET], "crops": 4, "remarks": [], "erasures": [_ERASURE]},
-    "ErasureList": {"erasures": [_ERASURE]},
+    "ErasureList": {"erasures": [_ERASURE], "next": None},
     "Health": {
         "status": "ready",
         "sites": {"lobby": "ready"},

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from gallery_service.access.rules import Admin
@@ -71,9 +71,10 @@ class ErasureAnswer(BaseModel):
 
 
 class ErasureList(BaseModel):
-    """All erasures of a site, newest first."""
+    """Erasures of a site, newest first."""
 
     erasures: list[ErasureSummary]
+    next: str | None = Field(description="The `cursor` of the next page; null on the last.")
 
 
 @erasures.post("", summary="Erase people, for good", status_code=201, responses=_ERRORS)
@@ -104,10 +105,21 @@ def erase_people(site: Site, caller: Admin, wanted: ErasureRequest, response: Re
 
 
 @erasures.get("", summary="The erasures of a site", responses=_ERRORS)
-def list_erasures(site: Site, caller: Admin) -> ErasureList:
+def list_erasures(
+    site: Site,
+    caller: Admin,
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+    cursor: Annotated[str | None, Query(description="`next` of the page before.")] = None,
+) -> ErasureList:
     """Newest first, unfinished ones too."""
-    _sees_all(site.current_site(), caller)
-    return ErasureList(erasures=[_summary(o) for o in reversed(read_orders(Workspace(site.current_site())))])
+    config = site.current_site()
+    _sees_all(config, caller)
+    # Ids sort by time.
+    older = [order for order in read_orders(Workspace(config)) if cursor is None or order.erasure_id < cursor]
+    page = older[: -limit - 1 : -1]
+    return ErasureList(
+        erasures=[_summary(order) for order in page], next=page[-1].erasure_id if len(older) > limit else None
+    )
 
 
 @erasures.get("/{erasure_id}", summary="The proof of an erasure", responses=_ERRORS)

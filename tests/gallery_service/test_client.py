@@ -34,6 +34,32 @@ def test_search_and_go_on_from_what_was_found(gallery: GalleryClient) -> None:
     assert gallery.download(best.crop_url).startswith(b"\xff\xd8")
 
 
+def test_an_investigation_from_the_first_search_to_the_timeline(gallery: GalleryClient) -> None:
+    own = "0123456789abcdef" * 2
+    case = gallery.begin_investigation("toy", "Lost child", "case 7", investigation_id=own)
+    again = gallery.begin_investigation("toy", "Lost child", "case 7", investigation_id=own)
+    assert (case.investigation_id, again.created_at) == (own, case.created_at)
+    found = gallery.search("toy", [encode_jpeg(synthetic.query_crop(0))], investigation=own)
+    best, other = found.matches[:2]
+    hit = gallery.decide("toy", own, best.tracklet_id, "confirmed", query_id=found.query_id)
+    assert hit.score == pytest.approx(best.score, abs=1e-3)
+    gallery.decide("toy", own, other.tracklet_id, "rejected", "other shoes")
+    gallery.decide("toy", own, other.tracklet_id, "rejected", "other shoes")
+    now = gallery.investigation("toy", own)
+    assert (now.confirmed, now.rejected, now.queries) == (1, 1, 1)
+    more = gallery.search_refined("toy", own, top_k=5)
+    assert not {best.tracklet_id, other.tracklet_id} & {match.tracklet_id for match in more.matches}
+    seen = gallery.timeline("toy", own)
+    assert [one.tracklet_id for one in [*seen.sightings, *seen.undated]] == [best.tracklet_id]
+
+
+def test_lists_are_read_to_their_end(gallery: GalleryClient) -> None:
+    begun = [gallery.begin_investigation("toy", f"case {n}", "a test").investigation_id for n in range(52)]
+    listed = [one.investigation_id for one in gallery.investigations("toy", status="open")]
+    assert listed[: len(begun)] == begun[::-1]
+    assert len(listed) == len(set(listed))
+
+
 def test_a_refusal_says_why(gallery: GalleryClient) -> None:
     with pytest.raises(GalleryProblem, match="404: site 'nowhere' is not served") as problem:
         gallery.site("nowhere")

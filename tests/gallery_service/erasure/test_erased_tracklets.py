@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from gallery_service.app import create_app
 from gallery_service.caller import LOCAL, Caller, Role, caller_of
 from gallery_service.clips import cut_clip
 from gallery_service.erasure.erased_tracklets import ErasuresUnreadable
+from gallery_service.erasure.orders import find_order, write_order
 from gallery_service.erasure.retention import keep_retention, keeping_retention
 from gallery_service.errors import NotFound
 from gallery_service.search import SearchRequest, SiteSearch
@@ -201,6 +203,19 @@ def test_over_the_api(site: SiteConfig, search: SiteSearch) -> None:
         proof = client.get(f"{address}/{erasure['erasure_id']}").json()
         assert proof["tracklets"][0]["tracklet_id"] == somebody.tracklet_id
         assert client.get(f"{address}/e-20260101T000000-00000000").status_code == 404
+
+        first = find_order(Workspace(site), erasure["erasure_id"])
+        for day in range(1, 5):
+            write_order(Workspace(site), replace(first, erasure_id=f"e-2020010{day}T000000-00000000"))
+        listed, cursor = [], {}
+        while True:
+            page = client.get(address, params={"limit": 2, **cursor}).json()
+            listed += [one["erasure_id"] for one in page["erasures"]]
+            if page["next"] is None:
+                break
+            assert len(page["erasures"]) == 2
+            cursor = {"cursor": page["next"]}
+        assert listed == [erasure["erasure_id"], *(f"e-2020010{day}T000000-00000000" for day in (4, 3, 2, 1))]
 
 
 @pytest.mark.parametrize(

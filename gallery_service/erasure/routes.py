@@ -130,9 +130,11 @@ def read_erasure(site: Site, caller: Admin, erasure_id: str) -> dict[str, Any]:
 
 
 def _selection(config: SiteConfig, caller: Caller, wanted: ErasureRequest) -> Selection:
+    # A camera that the caller may not see is none, as everywhere.
+    seen = [camera for camera in config.cameras if caller.sees(config.name, camera.id)]
     try:
         selection = make_selection(
-            config,
+            config.model_copy(update={"cameras": seen}),
             tracklets=wanted.tracklets,
             camera=wanted.camera,
             since=wanted.since,

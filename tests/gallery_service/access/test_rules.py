@@ -144,6 +144,17 @@ def test_a_foreign_camera_is_not_there(
             assert "video" not in refused.headers["Content-Type"]
 
 
+def test_a_foreign_camera_named_in_a_body_is_not_there_either(guarded: GuardedService) -> None:
+    with guarded.client("narrow-admin") as client:
+        answers = [
+            client.post("/api/v1/sites/toy/erasures", json={"camera": camera, "everything": True, "dry_run": True})
+            for camera in ("cam2", "cam7", "cam1")
+        ]
+    assert [answer.status_code for answer in answers] == [422, 422, 200]
+    assert answers[0].json()["detail"].replace("cam2", "cam7") == answers[1].json()["detail"]
+    assert "cam2" not in answers[1].text
+
+
 def test_a_route_without_a_rule_stops_the_service(tmp_path: Path) -> None:
     app = create_app([], ServiceSettings(), Identities(tmp_path / "service.sqlite"))
     more = APIRouter()

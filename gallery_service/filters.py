@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +68,7 @@ class FilterColumns:
         """
         if filters == SearchFilters() and seen is None:
             return None
-        allowed = np.ones(len(self.tracklet_ids), np.bool_)
+        allowed, span = np.ones(len(self.tracklet_ids), np.bool_), slice(None)
         if filters.cameras or filters.exclude_cameras or seen is not None:
             wanted = [
                 (seen is None or camera in seen)
@@ -75,20 +76,33 @@ class FilterColumns:
                 and camera not in filters.exclude_cameras
                 for camera in self.camera_ids
             ]
-            allowed &= np.array(wanted, np.bool_)[self.camera]
+            cameras, starts = self._runs
+            passing = np.array(wanted, np.bool_)[cameras]
+            allowed = np.repeat(passing, np.diff(starts))
+            # What else is asked needs no look at the rows before and after.
+            runs = np.flatnonzero(passing)
+            span = slice(starts[runs[0]], starts[runs[-1] + 1]) if len(runs) else slice(0, 0)
+        inside = allowed[span]  # a view
         if filters.since is not None or filters.until is not None:
-            allowed &= (self.first_seen != NO_TIME) & (self.last_seen != NO_TIME)
+            inside &= (self.first_seen[span] != NO_TIME) & (self.last_seen[span] != NO_TIME)
         if filters.since is not None:
-            allowed &= self.last_seen >= filters.since
+            inside &= self.last_seen[span] >= filters.since
         if filters.until is not None:
-            allowed &= self.first_seen <= filters.until
+            inside &= self.first_seen[span] <= filters.until
         if filters.min_quality is not None:
-            allowed &= self.quality >= np.float32(filters.min_quality)
+            inside &= self.quality[span] >= np.float32(filters.min_quality)
         for tracklet_id in filters.exclude_tracklets:
             row = self.row(tracklet_id)
             if row is not None:
                 allowed[row] = False
         return allowed
+
+    @cached_property
+    def _runs(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Runs of rows of one camera, few since a tracklet id begins with its camera: the camera of each (R,), and
+        where it starts, with the end of the last (R + 1,)."""
+        starts = np.flatnonzero(np.diff(self.camera, prepend=-1))
+        return self.camera[starts], np.append(starts, len(self.camera))
 
     def row(self, tracklet_id: str) -> int | None:
         """The row of a tracklet, None when the gallery has no vector of it."""

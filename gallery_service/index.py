@@ -18,10 +18,15 @@ The index is a cache in memory, made from the segments in seconds; nothing of it
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+# Products, the highest first, their rows, and what no other row's product exceeds.
+_Highest = tuple[NDArray[np.float32], NDArray[np.int64], float]
 
 # Inner products of the same vectors may differ in the last bits with where they lie in memory: scores closer than this
 # are one score.
@@ -29,14 +34,14 @@ SCORE_STEP = 1e-6
 
 # Directions are added until they leave out less than this share of the vectors' energy: with more, codes get long; with
 # fewer, bounds get loose.
-_LEFT_OUT = 0.06
+_LEFT_OUT = 0.1
 # Codes of one byte less than a multiple of this, and one for the length left out, suit FAISS' kernels.
-_CODE_STEP = 32
+_CODE_STEP = 16
 _SAMPLE = 50_000
 _BLOCK = 16_384
 # How many of the highest bounds are looked at first; as many times more each time these do not suffice.
-_CANDIDATES = 512
-_MORE = 8
+_CANDIDATES = 768
+_MORE = 4
 # Up to this share of the rows it is faster to copy the codes of those that pass than to scan all.
 _MANY = 0.25
 # A part of the index for each core, if it is worth it to wake one.
@@ -54,9 +59,10 @@ class TrackletIndex:
     def __init__(self, vectors: NDArray[np.floating[Any]]) -> None:
         self.dim = int(vectors.shape[1])
         self._vectors = vectors
-        self._directions = _principal_directions(vectors)
-        self._codes, self._step, self._error = _encode(vectors, self._directions)
-        self._bounds = _bound_index(self._codes)
+        directions = _principal_directions(vectors)
+        codes, self._step, self._error = _encode(vectors, directions)
+        self._directions = directions.astype(np.float64)
+        self._bounds = _Bounds(codes)
 
     def __len__(self) -> int:
         return len(self._vectors)
@@ -87,21 +93,18 @@ class TrackletIndex:
         # Where few rows pass, only their codes are scanned; where many do, all, and what does not pass is dropped.
         passing = np.flatnonzero(allowed) if allowed is not None and total < _MANY * len(self) else None
         scanned = len(self) if passing is None else total
-        bounds = self._bounds
         wanted = (_CANDIDATES + 4 * k) * scanned // total
         while 2 * wanted < scanned:
-            if passing is not None and bounds is self._bounds:
-                bounds = _bound_index(self._codes.take(passing, axis=0))
-            found = bounds.search(coded[None], wanted)
-            reach, rows = found[0][0].astype(np.float64) + slack, found[1][0]
-            next_reach = reach[-1]
-            if passing is not None:
-                rows = passing[rows]
-            elif allowed is not None:
+            if passing is None:
+                products, rows, next_product = self._bounds.highest(coded, wanted)
+            else:
+                products, rows, next_product = self._bounds.highest_among(passing, coded, wanted)
+            reach = products.astype(np.float64) + slack
+            if allowed is not None and passing is None:
                 reach, rows = reach[allowed[rows]], rows[allowed[rows]]
             best, scores = self._refine(exact, k, rows, reach)
             # A row that was not looked at could at most tie with the last: then it matters which row is lower.
-            if len(best) == k and next_reach + SCORE_STEP < scores[-1]:
+            if len(best) == k and next_product + slack + SCORE_STEP < scores[-1]:
                 return best, scores
             wanted *= _MORE
         rows = np.arange(len(self)) if allowed is None else np.flatnonzero(allowed)
@@ -117,16 +120,20 @@ class TrackletIndex:
         """
         exact = query.astype(np.float64)
         coded, _ = self._coded_query(exact)
-        passing = np.arange(len(self)) if allowed is None else np.flatnonzero(allowed)
-        if min(k, len(passing)) <= 0:
+        total = len(self) if allowed is None else int(np.count_nonzero(allowed))
+        k = min(k, total)
+        if k <= 0:
             return np.empty(0, np.int64), np.empty(0, np.float64)
-        bounds = self._bounds if allowed is None else _bound_index(self._codes.take(passing, axis=0))
-        rows = passing[bounds.search(coded[None], min(k, len(passing)))[1][0]]
-        return self._refine(exact, len(rows), rows, np.full(len(rows), np.inf))
+        if allowed is None:
+            rows = self._bounds.highest(coded, k)[1][:k]
+        else:
+            rows = self._bounds.highest_among(np.flatnonzero(allowed), coded, k)[1][:k]
+        return self._refine(exact, k, rows, np.full(k, np.inf))
 
     def _coded_query(self, query: NDArray[np.float64]) -> tuple[NDArray[np.float32], float]:
         """The query to multiply codes with, and what to add so that the product is an upper bound of the cosine."""
-        projected = query @ self._directions
+        # Not by BLAS, which wakes all cores for so little.
+        projected = np.einsum("i,ij->j", query, self._directions)
         left_out = np.sqrt(max(0.0, float(query @ query - projected @ projected)))
         coded = (np.append(projected, left_out) * self._step).astype(np.float32)
         rounding = self.dim * 2.0**-22 * np.linalg.norm(query)  # of all the float32 arithmetic, generously
@@ -141,7 +148,7 @@ class TrackletIndex:
             reach: (len(rows),) upper bounds of their cosines, the highest first.
         """
         best, scores = np.empty(0, np.int64), np.empty(0, np.float64)
-        size = max(128, 2 * k)  # few at first: their scores rule out most of the others
+        size = max(64, 2 * k)  # few at first: their scores rule out most of the others
         while len(rows):
             if len(best) == k:
                 end = int(np.searchsorted(-reach, SCORE_STEP - scores[-1], side="right"))
@@ -207,20 +214,71 @@ def _project(vectors: NDArray[np.floating[Any]], directions: NDArray[np.float32]
     return np.column_stack([projected, np.sqrt(squares.clip(min=0) + 1e-5)])
 
 
-def _bound_index(codes: NDArray[np.uint8]) -> Any:
-    """FAISS over codes, a part for each core, since it searches one query on one."""
+class _Bounds:
+    """FAISS over codes, in a part for each core, since it searches for one query on one.
+
+    Args:
+        codes: see `_encode`.
+    """
+
+    def __init__(self, codes: NDArray[np.uint8]) -> None:
+        self._codes = codes
+        parts = max(1, min(_cores(), len(codes) // _ROWS_PER_PART))
+        self._parts = [_flat(part) for part in np.array_split(codes, parts)]
+
+    def highest(self, query: NDArray[np.float32], k: int) -> _Highest:
+        """About the k highest products of a query, in the codes' terms, with all codes."""
+        share = k if len(self._parts) == 1 else -(-k // len(self._parts)) + k // 8
+        rest = [_pool().submit(_search, part, query, share) for part in self._parts[1:]]
+        found = [_search(self._parts[0], query, share), *(part.result() for part in rest)]
+        starts = np.cumsum([0, *(part.ntotal for part in self._parts[:-1])])
+        return _merged(
+            [(products, rows + start, last) for (products, rows, last), start in zip(found, starts, strict=True)]
+        )
+
+    def highest_among(self, rows: NDArray[np.int64], query: NDArray[np.float32], k: int) -> _Highest:
+        """The k highest products, and more, with the codes of some rows."""
+        # In blocks, whose memory is used again and stays in the cache.
+        blocks = np.array_split(rows, -(-len(rows) // _BLOCK))
+        found = []
+        for block in blocks:
+            products, places, last = _search(_flat(self._codes.take(block, axis=0)), query, k)
+            found.append((products, block[places], last))
+        return _merged(found)
+
+
+def _flat(codes: NDArray[np.uint8]) -> Any:
     faiss = _faiss()
     length = codes.shape[1]
-    parts = max(1, min(len(os.sched_getaffinity(0)), len(codes) // _ROWS_PER_PART))
-    index = faiss.IndexShards(length, parts > 1, True)
-    for part in np.array_split(codes, parts):
-        kind = faiss.ScalarQuantizer.QT_8bit_uniform
-        flat = faiss.IndexScalarQuantizer(length, kind, faiss.METRIC_INNER_PRODUCT)
-        # From this range it takes that byte b stands for b + ½ above its lower end, so for b - 128.
-        flat.train(np.repeat(np.array([[-128.5], [126.5]], np.float32), length, axis=1))
-        flat.add_sa_codes(part)
-        index.add_shard(flat)
+    index = faiss.IndexScalarQuantizer(length, faiss.ScalarQuantizer.QT_8bit_uniform, faiss.METRIC_INNER_PRODUCT)
+    # From this range it takes that byte b stands for b + ½ above its lower end, so for b - 128.
+    index.train(np.repeat(np.array([[-128.5], [126.5]], np.float32), length, axis=1))
+    index.add_sa_codes(codes)
     return index
+
+
+def _search(index: Any, query: NDArray[np.float32], k: int) -> _Highest:
+    # There is one query, so other threads would only wait, and waste a core at that.
+    _faiss().omp_set_num_threads(1)
+    products, rows = index.search(query[None], min(k, index.ntotal))
+    return products[0], rows[0], float(products[0, -1]) if k < index.ntotal else -np.inf
+
+
+def _merged(found: list[_Highest]) -> _Highest:
+    if len(found) == 1:
+        return found[0]
+    products = np.concatenate([products for products, _, _ in found])
+    order = np.argsort(-products)
+    return products[order], np.concatenate([rows for _, rows, _ in found])[order], max(last for _, _, last in found)
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_cores(), "search")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
 
 
 def _faiss() -> Any:

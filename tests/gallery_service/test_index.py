@@ -187,7 +187,7 @@ def test_thousands_of_equals_come_in_row_order(
 ) -> None:
     """More equals than are looked at first, spread over all parts of the index."""
     monkeypatch.setattr(index, "_ROWS_PER_PART", 12_000 // parts)
-    monkeypatch.setattr(index.os, "sched_getaffinity", lambda _: set(range(parts)))
+    monkeypatch.setattr(index, "_cores", lambda: parts)
     vectors = people(12_000, 32, 4)
     generator = np.random.default_rng(5)
     vectors[generator.permutation(12_000)[:5000]] = vectors[7]
@@ -201,17 +201,21 @@ def test_thousands_of_equals_come_in_row_order(
 
 @pytest.mark.parametrize("left_out", [0.0, 0.06, 0.5, 0.9])
 @pytest.mark.parametrize("k", [1, 20, 200])
-@pytest.mark.parametrize("kind", ["noise", "nearly equal"])
+@pytest.mark.parametrize("kind", ["noise", "nearly equal", "all in one part"])
 def test_however_loose_the_bounds_the_answer_holds(
     monkeypatch: pytest.MonkeyPatch, left_out: float, k: int, kind: str
 ) -> None:
     """Codes that leave much out, vectors without main directions, and such as differ by less than a code can tell."""
     monkeypatch.setattr(index, "_LEFT_OUT", left_out)
     monkeypatch.setattr(index, "_CANDIDATES", 0)
+    monkeypatch.setattr(index, "_ROWS_PER_PART", 2000)
+    monkeypatch.setattr(index, "_cores", lambda: 3)
     generator = np.random.default_rng(6)
     vectors = generator.normal(size=(6000, 64))
     if kind == "nearly equal":
         vectors = vectors[generator.integers(0, 5, 6000)] + 0.003 * vectors
+    if kind == "all in one part":
+        vectors = vectors[np.argsort(-vectors[:, 0])]
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     searched = TrackletIndex(vectors)
     for number in range(20):

@@ -48,9 +48,10 @@ class Erasure:
         return {
             "schema": 1,
             "video_sha256": self.video_sha256,
-            "start_pts_s": self.start_pts_s,
-            "end_pts_s": self.end_pts_s,
-            "box": None if self.box is None else list(self.box),
+            # 9 and 9.0 are equal, but not to a checksum.
+            "start_pts_s": float(self.start_pts_s),
+            "end_pts_s": float(self.end_pts_s),
+            "box": None if self.box is None else [float(side) for side in self.box],
         }
 
     @classmethod

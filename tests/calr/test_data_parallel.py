@@ -147,4 +147,5 @@ def test_the_train_command_under_torchrun(tmp_path: Path) -> None:
         "metrics.jsonl",
         "report.html",
         "run.json",
+        "shards.json",
     ]

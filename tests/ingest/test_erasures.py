@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.erasures import ErasedRegions, Erasure, ErasureError, load_erasures
+from ingest.erasures import ErasedRegions, Erasure, ErasureError, add_erasures, load_erasures
 
 BOXES = np.asarray([[0, 0, 10, 20], [100, 100, 120, 160]], np.float32)
 
@@ -99,3 +99,10 @@ def test_time_and_place() -> None:
     assert cover(corner, 5, BOXES).tolist() == [True, False]
     assert cover([Erasure("a", 0, 9, (0, 0, 4, 20))], 5, BOXES).tolist() == [False, False]  # covers 40 %
     assert cover([], 5, BOXES).tolist() == [False, False]
+
+
+def test_whole_numbers_are_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "erasures.jsonl"
+    erasure = Erasure("0" * 64, 0, 3, (0, 0, 9, 9))
+    add_erasures(path, [erasure])
+    assert load_erasures(path) == [erasure]

@@ -110,14 +110,14 @@ def test_somebody_with_rights_to_some_cameras_does_not_see_what_is_left(search: 
     assert get(search).hits == []
 
 
-def test_a_hit_is_not_erased_while_its_shard_is_not_embedded_yet(search: SiteSearch) -> None:
-    """The rows of what survives are away for a while, when their shard was written anew."""
+def test_a_hit_stays_while_its_shard_is_not_embedded_yet(search: SiteSearch) -> None:
+    """What survives in a shard that was written anew can be found until that is embedded."""
     first, second, *_ = tracklets(search.site, "cam1")
     begin(search, confirmed=f"{first} {second}")
     # Of another person, but at a time when the second was there, too.
     erase_first(search, 1, 3.0)
     compact_gallery(search.site)
-    assert sorted((hit.state, hit.tracklet_id) for hit in get(search).hits) == [("erased", None), ("missing", second)]
+    assert sorted((hit.state, hit.tracklet_id) for hit in get(search).hits) == [("erased", None), ("present", second)]
     build_gallery(search.site, threads=1, quiet=True)
     assert sorted((hit.state, hit.tracklet_id) for hit in get(search).hits) == [("erased", None), ("present", second)]
     erase_first(search, 2, 3.0, generation=3)

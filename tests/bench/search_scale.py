@@ -342,7 +342,8 @@ def main() -> int:
     if asked.measure:
         name, folder = asked.measure
         for line in MEASUREMENTS[name](Path(folder)):
-            print(json.dumps({**line, "load": round(os.getloadavg()[0], 1)}), flush=True)
+            circumstances = {"load": round(os.getloadavg()[0], 1), "real_time": bool(os.environ.get(_REAL_TIME))}
+            print(json.dumps({**line, **circumstances}), flush=True)
         return 0
     if asked.real_time:
         os.environ[_REAL_TIME] = "1"

@@ -12,7 +12,7 @@ from calr import features
 from calr.features import extract
 from calr.precision import Precision
 from models.reid import ARCHITECTURES, build_reid
-from tests.affinity import share_tied
+from tests.affinity import share_tied, tied_threads
 
 FLOAT = Precision("cpu", bf16=False)
 
@@ -42,7 +42,7 @@ def test_compiled_features_are_not_tied_to_some_cores(monkeypatch: pytest.Monkey
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        assert share_tied(lambda: extract(net, images, FLOAT)) < 0.01
+        assert share_tied(lambda: extract(net, images, FLOAT), tied_threads()) < 0.01
     finally:
         torch.set_num_threads(threads)
 

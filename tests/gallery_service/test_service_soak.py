@@ -188,7 +188,8 @@ def test_eight_clients_while_recordings_and_a_model_come(indexed_site: SiteConfi
         for client in clients:
             client.join()
     assert wrong == []
-    assert len(versions) == (2 if runs > 3 else len(versions))
+    assert runs > 3, "too short for another model to take over; give it more minutes"
+    assert len(versions) == 2
     p50, p99 = np.percentile(seconds, [50, 99])
     record(
         "eight clients", minutes=minutes, searches=len(seconds), index_runs=runs, models=len(versions),

@@ -24,7 +24,7 @@ class _Bucket:
 
 
 class TokenBuckets:
-    """A token bucket per name: `per_minute` requests at once, refilled evenly over a minute (as in Turner, 1986).
+    """A token bucket per name: `per_minute` requests at once, refilled evenly over a minute.
 
     Args:
         per_minute: what a minute allows, at least 1.

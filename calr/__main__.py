@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -153,6 +154,9 @@ def benchmark(
         bool,
         typer.Option(help="keep every epoch's model; afterwards, does the label-free score rank them as mAP does?"),
     ] = False,
+    float32: Annotated[
+        bool, typer.Option("--float32", help="train in float32 also where bfloat16 would be faster: to compare them")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train on a benchmark without its labels and score the last epoch. Resumable."""
@@ -162,11 +166,12 @@ def benchmark(
     from calr.train import progress
 
     with errors_for_people(), torchrun():
-        question = Question(dataset, row, profile, arch, init, seed)
+        question = Question(dataset, row, profile, arch, init, seed, float32)
         question.settings()
         leave_one_core()
+        precision = replace(best_precision(), bf16=False) if float32 else best_precision()
         with progress(f"{dataset}, {row}") as step:
-            line = run_benchmark(question, root, out, best_precision(), step, judge_epochs)
+            line = run_benchmark(question, root, out, precision, step, judge_epochs)
         if not is_first():
             return
         if line.pop("new"):

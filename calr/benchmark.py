@@ -50,6 +50,7 @@ class Question:
         arch: architecture.
         weights: start weights: a path or a name, as `models.weights.load_weights` takes them.
         seed: of every random choice.
+        float32: train in float32 also where bfloat16 would be faster.
     """
 
     dataset: str
@@ -58,6 +59,7 @@ class Question:
     arch: str
     weights: str
     seed: int
+    float32: bool = False
 
     def settings(self) -> Profile:
         """The profile with the row's change.
@@ -88,12 +90,17 @@ class Question:
         return (
             f"python -m calr benchmark {self.dataset} --root {self.dataset.upper()} --row '{self.row}' "
             f"--profile {self.profile} --arch {self.arch} --init {self.start}.safetensors --seed {self.seed}"
+            + " --float32"
+            * self.float32
         )
 
     def identity(self) -> str:
         """Changes whenever the answer might."""
         settings = None if self.row == DIRECT else self.settings().as_json()
-        text = json.dumps([METHOD, self.dataset, settings, self.arch, self.start, self.seed], sort_keys=True)
+        text = json.dumps(
+            [METHOD, self.dataset, settings, self.arch, self.start, self.seed, *["float32"] * self.float32],
+            sort_keys=True,
+        )
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -260,7 +267,8 @@ def device_name(precision: Precision) -> str:
     kind = "bf16" if precision.bf16 else "float32"
     if precision.device == "cuda":
         return f"{torch.cuda.get_device_name()}, {kind}"
-    return f"{len(os.sched_getaffinity(0))} CPU cores, {kind}"
+    cores = len(os.sched_getaffinity(0))
+    return f"{cores} CPU core{'s' * (cores > 1)}, {kind}"
 
 
 def _commit() -> str:

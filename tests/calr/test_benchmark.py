@@ -50,6 +50,15 @@ def test_the_direct_row_trains_nothing(market: Path, tmp_path: Path) -> None:
     assert json.loads(out)["epochs"] == 0 and recorded(tmp_path)[0]["row"] == "direct"
 
 
+def test_float32_is_a_question_of_its_own(market: Path, tmp_path: Path) -> None:
+    for more in ([], ["--float32"]):
+        code, _, err = invoke(market, tmp_path, "--row", "direct", *more)
+        assert code == 0 and "nothing to do" not in err, err
+    line = recorded(tmp_path)[1]
+    assert line["device"].endswith("float32") and line["command"].endswith("--float32")
+    assert len(list((tmp_path / "runs").iterdir())) == 2
+
+
 def test_what_cannot_be_is_said_in_a_line(market: Path, tmp_path: Path) -> None:
     code, _, err = invoke(market, tmp_path, "--row", "magic")
     assert code == 1 and "unknown row 'magic'" in err and "one-pivot" in err

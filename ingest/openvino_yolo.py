@@ -52,8 +52,9 @@ class OpenVinoYolo:
             if len(model.outputs) != 1 or len(shape) != 3 or shape[1] != 4 + len(names):
                 raise ValueError(f"its output {shape} is not (1, {4 + len(names)}, places)")
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, StopIteration) as error:
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-            raise DetectorError(f"{folder}: not a YOLO as ultralytics exports it to OpenVINO: {first}") from None
+            raise DetectorError(
+                f"{folder}: not a YOLO as ultralytics exports it to OpenVINO: {_what_it_says(error)}"
+            ) from None
         people = [number for number, name in names.items() if name == "person"]
         if not people:
             known = ", ".join(list(names.values())[:5])
@@ -113,8 +114,14 @@ class OpenVinoYolo:
         try:
             return size, self._core.compile_model(takes_frames(model), "CPU", settings).create_infer_request()
         except RuntimeError as error:
-            first = str(error).strip().partition("\n")[0][:300]
-            raise DetectorError(f"{self._network}: OpenVINO cannot run it: {first}") from None
+            raise DetectorError(f"{self._network}: OpenVINO cannot run it: {_what_it_says(error)}") from None
+
+
+def _what_it_says(error: Exception) -> str:
+    """The first line of a message that is not about a place in OpenVINO's own source."""
+    lines = (line.strip() for line in str(error).splitlines())
+    told = [line for line in lines if line and not line.startswith(("Exception from ", "Check '"))]
+    return (told or [type(error).__name__])[0][:300]
 
 
 def takes_frames(model: openvino.Model) -> openvino.Model:

@@ -185,6 +185,22 @@ def test_what_is_no_export_is_refused(tmp_path: Path) -> None:
         YoloDetector("w", tmp_path).detect(frame)
 
 
+def test_a_network_that_openvino_reads_but_cannot_run_is_named(tmp_path: Path) -> None:
+    import openvino
+    from openvino import opset13 as layers
+
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w/metadata.yaml").write_text("names: {0: person}\nimgsz: [64, 64]\n")
+    pixels = layers.parameter([1, 3, 64, 64], np.float32, name="images")
+    # Numbers of three bits can be stored, not computed.
+    odd = layers.convert(layers.convert(pixels, "u3"), "f32")
+    mean = layers.reduce_mean(odd, layers.constant(np.arange(4)), keep_dims=False)
+    rows = layers.add(layers.constant(np.zeros((1, 5, 84), np.float32)), mean)
+    openvino.save_model(openvino.Model([rows], [pixels], "w"), tmp_path / "w/w.xml")
+    with pytest.raises(DetectorError, match=r"w\.xml: OpenVINO cannot run it: Unsupported operation of type: Convert"):
+        YoloDetector("w", tmp_path).detect(np.zeros((64, 64, 3), np.uint8))
+
+
 def test_ultralytics_leaves_the_way_images_are_opened_alone() -> None:
     from PIL import Image
 

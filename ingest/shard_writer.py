@@ -18,7 +18,7 @@ from ingest.shards import CROPS, MANIFEST, MANIFEST_SCHEMA, SCHEMA, SUMMARY, TRA
 from ingest.tracklets import Tracklet
 from models.atomic import sha256_file, write_json
 
-_BATCH = 512
+_ROWS_AT_ONCE = 256
 
 
 class ShardWriter:
@@ -39,8 +39,8 @@ class ShardWriter:
         self._camera_id = camera_id
         self._video_id = video_id
         self._start = start
-        self._crops = _Rows(MANIFEST_SCHEMA)
-        self._tracklets = _Rows(TRACKLETS_SCHEMA)
+        self._crops = _Table(folder / MANIFEST, MANIFEST_SCHEMA)
+        self._tracklets = _Table(folder / TRACKLETS, TRACKLETS_SCHEMA)
         self._tar = tarfile.open(folder / CROPS, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115 closed in finish
 
     @property
@@ -91,9 +91,11 @@ class ShardWriter:
         return tracklet_id
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Write the tables and the summary. The folder is complete then, though not yet flushed to disk."""
+        """End the tables and write the summary. The folder is complete then, though not yet flushed to disk."""
         self._tar.close()
-        _finish(self._folder, self._crops.table(), self._tracklets.table().sort_by("tracklet_id"), summary)
+        self._crops.close()
+        self._tracklets.close()
+        _write_summary(self._folder, summary)
 
     def _moment(self, pts_s: float) -> int | None:
         if self._start.utc is None:
@@ -128,20 +130,20 @@ def copy_without(
     truth = summary.get("ground_truth")
     if truth is not None:
         truth = {**truth, "tracklets": {name: who for name, who in truth["tracklets"].items() if name not in gone}}
-    _finish(
-        folder,
-        pa.Table.from_pylist(crops, MANIFEST_SCHEMA),
-        pa.Table.from_pylist(tracklets, TRACKLETS_SCHEMA),
-        {**summary, "counts": counts, "ground_truth": truth},
-    )
+    for rows, name, schema in ((crops, MANIFEST, MANIFEST_SCHEMA), (tracklets, TRACKLETS, TRACKLETS_SCHEMA)):
+        table = _Table(folder / name, schema)
+        for row in rows:
+            table.append(row)
+        table.close()
+    _write_summary(folder, {**summary, "counts": counts, "ground_truth": truth})
 
 
-class _Rows:
-    """A table that grows row by row. Rows in Python's form take ten times the room, so few are kept that way."""
+class _Table:
+    """A Parquet file that is written as its rows come, so that no more than a few of them are in memory."""
 
-    def __init__(self, schema: pa.Schema) -> None:
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._schema = schema
-        self._batches: list[pa.RecordBatch] = []
+        self._file = pq.ParquetWriter(path, schema)
         self._rows: list[dict[str, Any]] = []
         self._count = 0
 
@@ -151,21 +153,19 @@ class _Rows:
     def append(self, row: dict[str, Any]) -> None:
         self._rows.append(row)
         self._count += 1
-        if len(self._rows) >= _BATCH:
+        if len(self._rows) >= _ROWS_AT_ONCE:
             self._flush()
 
-    def table(self) -> pa.Table:
+    def close(self) -> None:
         self._flush()
-        return pa.Table.from_batches(self._batches, self._schema).combine_chunks()
+        self._file.close()
 
     def _flush(self) -> None:
-        self._batches.append(pa.RecordBatch.from_pylist(self._rows, self._schema))
+        self._file.write_batch(pa.RecordBatch.from_pylist(self._rows, self._schema))
         self._rows = []
 
 
-def _finish(folder: Path, crops: pa.Table, tracklets: pa.Table, summary: dict[str, Any]) -> None:
-    pq.write_table(crops, folder / MANIFEST)
-    pq.write_table(tracklets, folder / TRACKLETS)
+def _write_summary(folder: Path, summary: dict[str, Any]) -> None:
     files = {name: sha256_file(folder / name) for name in (CROPS, MANIFEST, TRACKLETS)}
     write_json(folder / SUMMARY, {"schema": SCHEMA, **summary, "files": files})
 

@@ -133,8 +133,8 @@ class Shard:
         return self._table(MANIFEST, MANIFEST_SCHEMA)
 
     def tracklets(self) -> pa.Table:
-        """A row per tracklet (`TRACKLETS_SCHEMA`)."""
-        return self._table(TRACKLETS, TRACKLETS_SCHEMA)
+        """A row per tracklet (`TRACKLETS_SCHEMA`), by id; the file has them in the order in which they ended."""
+        return self._table(TRACKLETS, TRACKLETS_SCHEMA).sort_by("tracklet_id")
 
     def read_jpeg(self, offset: int, length: int) -> bytes:
         """The JPEG at an offset and length the manifest gives.

@@ -77,8 +77,8 @@ lint: $(READY_DEV)  ## ruff, mypy, the one-way rule of imports, and that every e
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
-	@for extra in cpu openvino gpu ray s3; do $(VENV)/bin/uv pip compile --quiet --no-header --extra $$extra --constraint constraints.txt --output-file /dev/null pyproject.toml || exit 1; done
-	@echo "the extras cpu, openvino, gpu, ray and s3 resolve" >&2
+	@for extra in cpu openvino gpu ray s3 postgres; do $(VENV)/bin/uv pip compile --quiet --no-header --extra $$extra --constraint constraints.txt --output-file /dev/null pyproject.toml || exit 1; done
+	@echo "the extras cpu, openvino, gpu, ray, s3 and postgres resolve" >&2
 
 test: lint  ## lint, types, unit, integration and end to end on a small slice
 	@$(VENV)/bin/pytest -m "not soak and not gpu" --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder

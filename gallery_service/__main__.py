@@ -98,8 +98,7 @@ def models(
     `python -m models promote` and `rollback` choose the live one; the next `index` lets it take over.
     """
     with readable_errors():
-        from gallery_service.build import database_path
-        from gallery_service.database import open_database
+        from gallery_service.databases.gallery import gallery_database
         from gallery_service.model_versions import model_versions
         from gallery_service.pages.model_cards import model_cards
         from gallery_service.repository import GalleryRepository
@@ -108,9 +107,10 @@ def models(
         from models.bundle import ModelStore
 
         workspace = Workspace(load_site(site))
-        if not database_path(workspace).exists():
+        database = gallery_database(workspace)
+        if not database.exists():
             raise GalleryError(f"site '{site}' has no gallery yet: run 'python -m gallery_service index {site}'")
-        repository = GalleryRepository(open_database(database_path(workspace)))
+        repository = GalleryRepository(database.open())
         try:
             serving = model_versions(ModelStore(workspace.models), repository).serving
             shards = len(repository.shards())
@@ -259,7 +259,7 @@ def serve(
     --ssl-keyfile: passwords and pictures of people must not travel in the open.
     """
     with readable_errors():
-        from gallery_service.access.accounts import service_database
+        from gallery_service.access.database import service_database
         from gallery_service.access.identity import Identities
         from gallery_service.app import create_app
         from gallery_service.erasure.retention import keeping_retention
@@ -291,7 +291,7 @@ def serve(
 
         def announce() -> None:
             if not identities.has_users:
-                print(f"no user in {service_database()}: whoever is at this machine is admin", file=sys.stderr)
+                print(f"no user in {service_database().place}: whoever is at this machine is admin", file=sys.stderr)
             elif certificate is None and not is_loopback(listening):
                 print("warning: plain HTTP; put a reverse proxy with TLS in front", file=sys.stderr)
             print(f"serving {', '.join(served)} on {address} (Ctrl-C stops)", file=sys.stderr, flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -24,7 +25,7 @@ from gallery_service.caller_limit import CallerLimit
 from gallery_service.clip_queue import ClipQueue
 from gallery_service.endpoints import api, router
 from gallery_service.erasure.routes import erasures
-from gallery_service.errors import Busy, Forbidden, GalleryError
+from gallery_service.errors import DatabaseUnavailable, Forbidden, GalleryError
 from gallery_service.internal_errors import InternalErrors
 from gallery_service.investigations.endpoints import investigations
 from gallery_service.limits import BodyLimit, RequestLimit
@@ -40,7 +41,9 @@ from gallery_service.settings import ServiceSettings
 from models.images import ImageError
 
 RETRY_AFTER_S = 2
-"""What a client is told that comes when too much is being done."""
+"""What a client is told that comes when too much is being done, or when the database is away."""
+
+_log = logging.getLogger("gallery_service")
 
 
 def create_app(sites: Iterable[SiteSearch], settings: ServiceSettings, identities: Identities) -> FastAPI:
@@ -120,8 +123,11 @@ async def _gallery_error(request: Request, error: Exception) -> Response:
         identities: Identities = request.app.state.identities
         route = f"{request.method} {request.scope['route'].path}"
         await run_in_threadpool(identities.record_refusal, caller_of(request), route, str(error))
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if isinstance(error, Busy) else None
-    return _answer(request, error.status if isinstance(error, GalleryError) else 500, str(error), headers)
+    assert isinstance(error, GalleryError)
+    if isinstance(error, DatabaseUnavailable):
+        _log.error("%s", error)
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if error.status == 503 else None
+    return _answer(request, error.status, error.told, headers)
 
 
 async def _image_error(request: Request, error: Exception) -> Response:

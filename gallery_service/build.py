@@ -16,13 +16,12 @@ from collections import ChainMap, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gallery_service.compaction import MANY, Compaction, compact, remove_unnamed, store_segment
-from gallery_service.database import open_database
+from gallery_service.databases.gallery import gallery_database
 from gallery_service.embedding import KnownVectors, embed_shard
-from gallery_service.errors import GalleryError, SegmentError
+from gallery_service.errors import DatabaseUnavailable, GalleryError, SegmentError
 from gallery_service.investigations.erased import scrub_erased
 from gallery_service.model_versions import model_versions
 from gallery_service.repository import GalleryRepository
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
     from ingest.shards import Shard
     from models.embedder import Embedder
 
-DATABASE = "gallery.sqlite"
 # How long a run works before it looks again at what there is.
 _LOOK_AGAIN_S = 30.0
 # Partitions whose known vectors are held at a time; shards of one day mostly follow each other.
@@ -88,11 +86,6 @@ class IndexReport:
         return {"schema": 1, "state": "done", **asdict(self)}
 
 
-def database_path(workspace: Workspace) -> Path:
-    """Where the gallery's database lies."""
-    return workspace.gallery / DATABASE
-
-
 def build_gallery(site: SiteConfig, *, threads: int | None = None, quiet: bool = False) -> IndexReport:
     """Bring a site's gallery up to date with its shards and its models.
 
@@ -118,12 +111,13 @@ def build_gallery(site: SiteConfig, *, threads: int | None = None, quiet: bool =
                 f"site '{site.name}' has no model yet: run 'python -m calr train {site.name}' and "
                 f"'python -m calr export {site.name}' first (or 'make train-site SITE={site.name}')"
             )
-        if not database_path(workspace).exists() and not list_shards(workspace):
+        database = gallery_database(workspace)
+        if not database.exists() and not list_shards(workspace):
             raise GalleryError(
                 f"site '{site.name}' has no crops yet: run 'python -m ingest run {site.name}' first "
                 f"(or 'make train-site SITE={site.name}')"
             )
-        repository = GalleryRepository(open_database(database_path(workspace)))
+        repository = GalleryRepository(database.open())
         try:
             run = _IndexRun(workspace, repository, threads)
             with _progress("embedding", quiet) as (set_total, advance):
@@ -131,7 +125,7 @@ def build_gallery(site: SiteConfig, *, threads: int | None = None, quiet: bool =
             taken_over = run.take_over()
             scrub_erased(workspace, repository.engine, time.time_ns() // 1000)
             remove_unnamed(workspace.gallery, repository)
-            repository.checkpoint()
+            database.empty_log()
             report = run.report
             names = ("shards", "cameras", "tracklets", "crops")
             report.counts = dict(zip(names, repository.counts(), strict=True))
@@ -152,17 +146,18 @@ def compact_gallery(site: SiteConfig) -> Compaction:
     """
     workspace = Workspace(site)
     with workspace.gallery_lock():
-        if not database_path(workspace).exists():
+        database = gallery_database(workspace)
+        if not database.exists():
             raise GalleryError(
                 f"site '{site.name}' has no gallery yet: run 'python -m gallery_service index {site.name}'"
             )
-        repository = GalleryRepository(open_database(database_path(workspace)))
+        repository = GalleryRepository(database.open())
         try:
             _forget_shards(workspace, repository)
             scrub_erased(workspace, repository.engine, time.time_ns() // 1000)
             done = compact(workspace.gallery, repository)
             remove_unnamed(workspace.gallery, repository)
-            repository.checkpoint()
+            database.empty_log()
         finally:
             repository.close()
         return done
@@ -317,6 +312,8 @@ class _IndexRun:
             stored = [store_segment(self._workspace.gallery, segment) for segment in segments]
             row, tracklets = shard_rows(shard)
             self._repository.put_shard(version, row, tracklets, stored, shard.replaces)
+        except DatabaseUnavailable:
+            raise
         except (ValueError, OSError) as error:
             self._fail(name, error)
             return

@@ -272,7 +272,7 @@ def readyz(request: Request, response: Response) -> Health:
             tracklets[name] = len(gallery.index)
             states[name] = "ready"
         except GalleryError as error:
-            states[name] = str(error)
+            states[name] = error.told
     ready = all(state == "ready" for state in states.values())
     response.status_code = 200 if ready else 503
     status = "ready" if ready else "not ready"

@@ -8,6 +8,11 @@ class GalleryError(ValueError):
 
     status = 400
 
+    @property
+    def told(self) -> str:
+        """What clients of the service are told."""
+        return str(self)
+
 
 class NotIndexed(GalleryError):  # noqa: N818 a state of the gallery, met by indexing
     """The site has no gallery to search yet."""
@@ -49,6 +54,14 @@ class Busy(GalleryError):  # noqa: N818 what the service is
     """Too much is being done already; the same request may go well in a moment."""
 
     status = 503
+
+
+class DatabaseUnavailable(GalleryError):  # noqa: N818 a state of the server, met by waiting
+    """The server that CALR_DATABASE names cannot be reached or does not let us in. The message says where it is, which
+    is for whoever runs the service."""
+
+    status = 503
+    told = "the database that CALR_DATABASE names cannot be used now; the service's log says why"
 
 
 class NotSignedIn(GalleryError):  # noqa: N818 what the client has not done

@@ -1,4 +1,4 @@
-"""Every query on gallery.sqlite, and nothing else."""
+"""Every query on the gallery's database, and nothing else."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Engine, delete, func, insert, select, true, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from gallery_service.audit.trail import AuditTrail
@@ -100,7 +99,7 @@ class GalleryRepository:
     """The gallery's rows.
 
     Args:
-        engine: from `gallery_service.database.open_database`.
+        engine: from `gallery_service.databases.gallery.gallery_database`, opened.
         erased: see `VisibleGallery`.
     """
 
@@ -210,8 +209,7 @@ class GalleryRepository:
                 rows = [{**row, **keys} for row in tracklets if row["tracklet_id"] not in buried]
                 if rows:
                     session.execute(insert(TrackletRow), rows)
-            embedded = {"model_version": model_version, "shard": name}
-            session.execute(upsert(EmbeddedShardRow).values(embedded).on_conflict_do_nothing())
+            session.merge(EmbeddedShardRow(model_version=model_version, shard=name))
             self._add_segments(session, segments, stale=bool(buried))
 
     def tombstone(self, tracklets: Iterable[tuple[str, str]]) -> None:
@@ -223,8 +221,7 @@ class GalleryRepository:
         """
         with self._change() as session:
             for shard, tracklet_id in tracklets:
-                row = {"shard": shard, "tracklet_id": tracklet_id}
-                session.execute(upsert(TombstoneRow).values(row).on_conflict_do_nothing())
+                session.merge(TombstoneRow(shard=shard, tracklet_id=tracklet_id))
                 which = (TrackletRow.shard == shard, TrackletRow.tracklet_id == tracklet_id)
                 self._mark_stale(session, *which)
                 session.execute(delete(TrackletRow).where(*which))
@@ -296,10 +293,8 @@ class GalleryRepository:
 
     def complete(self, model_version: str, completed_at: int) -> None:
         """Note that a model has been through every shard: searches may use it from now on."""
-        values = {"model_version": model_version, "completed_at": completed_at}
         with self._change() as session:
-            statement = upsert(ModelGalleryRow).values(values)
-            session.execute(statement.on_conflict_do_update(index_elements=["model_version"], set_=values))
+            session.merge(ModelGalleryRow(model_version=model_version, completed_at=completed_at))
 
     def crop_counts(self) -> list[tuple[str, str, int]]:
         """Shard, id and number of crops of every tracklet that has any."""
@@ -385,15 +380,7 @@ class GalleryRepository:
 
     def _add_segments(self, session: Session, segments: Sequence[StoredSegment], *, stale: bool) -> None:
         for segment in segments:
-            row = {**asdict(segment), "stale": stale or segment.stale}
-            statement = upsert(SegmentRow).values(row)
-            session.execute(statement.on_conflict_do_update(index_elements=["name"], set_=row))
-
-    def checkpoint(self) -> None:
-        """Bring everything out of the write-ahead log into the database, and empty the log: what was deleted must not
-        be read from it. A reader that is at work puts it off."""
-        with self._engine.connect() as connection:
-            connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            session.merge(SegmentRow(**{**asdict(segment), "stale": stale or segment.stale}))
 
     @contextmanager
     def _writing(self) -> Iterator[Session]:

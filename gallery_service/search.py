@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,12 +24,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gallery_service.audit.recently import Recently
 from gallery_service.audit.trail import AuditTrail
-from gallery_service.build import database_path
 from gallery_service.caller import Caller, Role
 from gallery_service.clips import ClipCache, ClipRequest, centred_span, cut_clip
-from gallery_service.database import open_database
+from gallery_service.databases.gallery import gallery_database
 from gallery_service.erasure.erased_tracklets import ErasedTracklets
-from gallery_service.errors import BadQuery, NotFound, NotIndexed, SegmentError
+from gallery_service.errors import BadQuery, DatabaseUnavailable, NotFound, NotIndexed, SegmentError
 from gallery_service.filters import SearchFilters, format_moment, make_filters
 from gallery_service.investigations.refinement import Evidence
 from gallery_service.investigations.repository import InvestigationRepository
@@ -130,7 +129,8 @@ class SiteSearch:
         self._segments = SegmentCache(self._workspace.gallery)
         self._recorded = Recently()
         self._repository: GalleryRepository | None = None
-        self._database: tuple[int, int] | None = None
+        self._database = gallery_database(self._workspace)
+        self._opened: Hashable | None = None
         self._loaded: LoadedGallery | None = None
         self._look_again = 0.0
         self._tried: tuple[int, str | None] | None = None
@@ -173,6 +173,7 @@ class SiteSearch:
         """Close the database."""
         if self._repository is not None:
             self._repository.close()
+        self._database.close()
 
     # Searching.
 
@@ -638,6 +639,7 @@ class SiteSearch:
 
         Raises:
             NotIndexed: the site has no gallery yet; the message names the command to run.
+            DatabaseUnavailable: its rows cannot be reached.
         """
         with self._refreshing:
             self._reread_site()
@@ -647,7 +649,7 @@ class SiteSearch:
             started = time.monotonic()
             try:
                 self._loaded = loaded = self._load()
-            except NotIndexed:
+            except (NotIndexed, DatabaseUnavailable):
                 raise
             except (ValueError, OSError, SQLAlchemyError) as error:
                 # A segment that vanished under a running index command, a model or a database that was damaged since:
@@ -705,17 +707,15 @@ class SiteSearch:
 
     def _open(self) -> GalleryRepository:
         with self._opening:
-            path = database_path(self._workspace)
-            try:
-                stat = path.stat()
-            except FileNotFoundError:
-                raise NotIndexed(self._no_gallery()) from None
+            identity = self._database.identity()
+            if identity is None:
+                raise NotIndexed(self._no_gallery())
             # A gallery that was moved away or put back from a backup is another one, whatever its rows count.
-            if self._repository is None or self._database != (stat.st_dev, stat.st_ino):
+            if self._repository is None or self._opened != identity:
                 if self._repository is not None:
                     self._repository.close()
-                self._repository, self._loaded = GalleryRepository(open_database(path), self._erased), None
-                self._database = (stat.st_dev, stat.st_ino)
+                self._repository, self._loaded = GalleryRepository(self._database.open(), self._erased), None
+                self._opened = identity
             return self._repository
 
     def _no_gallery(self) -> str:

@@ -1,4 +1,5 @@
-"""The tables of gallery.sqlite. Migrations make them (see `gallery_service.database`); queries are in `repository`.
+"""The tables of a gallery. Migrations make them (see `gallery_service.databases.migration`); queries are in
+`repository`.
 
 Times are integers, UTC microseconds; null where the recording does not say.
 """

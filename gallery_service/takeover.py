@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from gallery_service.errors import DatabaseUnavailable
 from gallery_service.loaded_gallery import LoadedGallery, load_gallery
 from gallery_service.repository import GalleryRepository
 from gallery_service.segment_cache import SegmentCache
@@ -55,6 +56,8 @@ def check_takeover(
             *_not_found_by_themselves(loaded, draw),
             *_embedded_differently(gallery, repository, embedder, shards, draw),
         ]
+    except DatabaseUnavailable:
+        raise
     except (ValueError, OSError) as error:  # a segment that is damaged, a crop that cannot be read
         return [str(error)]
 

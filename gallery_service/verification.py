@@ -1,8 +1,8 @@
 """Everything a site's gallery stands on, read in full and compared with its checksums or with where it was made from.
 
     what                                    how a change shows
-    gallery.sqlite                          SQLite's own check; rows of shards against the shards; the audit log's
-                                            chain
+    gallery.sqlite, or a schema instead     the database's own check and its definitions; rows of shards against the
+                                            shards; the audit log's chain
     gallery/**/*.safetensors                the checksums in the file, and the digest in its name
     shards/*/*/                             the checksums in summary.json, and that of summary.json in the database
     models/*/                               the checksums in bundle.json, and that of bundle.json in SHA256SUMS
@@ -15,11 +15,8 @@ What is made again by its command (status/, reports) and what only training read
 
 from __future__ import annotations
 
-import sqlite3
-import tempfile
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,10 +24,10 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from gallery_service.audit.trail import AuditTrail
-from gallery_service.build import database_path
-from gallery_service.database import open_database
+from gallery_service.databases.database import Database
+from gallery_service.databases.gallery import gallery_database
 from gallery_service.erasure.orders import orders_folder, read_order
-from gallery_service.errors import GalleryError, SegmentError
+from gallery_service.errors import DatabaseUnavailable, GalleryError, SegmentError
 from gallery_service.repository import GalleryRepository
 from gallery_service.segments import read_segment, segment_path
 from gallery_service.shard_rows import shard_rows
@@ -44,14 +41,12 @@ from ingest.workspace import Workspace
 from models.atomic import sha256_file
 from models.bundle import BundleError, ModelStore
 
-_MOST_SHOWN = 20
-
 
 @dataclass(frozen=True)
 class Damage:
-    """A file that is not what it was, and how that shows."""
+    """A file, or a database in a server, that is not what it was, and how that shows."""
 
-    path: Path
+    path: Path | str
     problem: str
 
 
@@ -74,7 +69,7 @@ class Verification:
         damaged = [{"path": str(damage.path), "problem": damage.problem} for damage in self.damaged]
         return {"schema": 1, "checked": dict(self.checked), "damaged": damaged, "unsure": self.unsure}
 
-    def wrong(self, path: Path, problem: object) -> None:
+    def wrong(self, path: Path | str, problem: object) -> None:
         """Note a damage."""
         self.damaged.append(Damage(path, str(problem)))
 
@@ -91,16 +86,16 @@ def verify_site(site: SiteConfig) -> Verification:
     with workspace.gallery_lock():
         _check_models(ModelStore(workspace.models), found)
         _check_records(workspace, found)
-        path = database_path(workspace)
-        repository = _open_gallery(path, found) if path.exists() else None
+        database = gallery_database(workspace)
+        repository = _open_gallery(database, found) if database.exists() else None
         if repository is None:
             _check_shards(workspace, {}, found)
             return found
         try:
             shards = _check_shards(workspace, repository.summaries(), found)
-            _check_gallery(workspace, repository, shards, found)
+            _check_gallery(workspace, database.place, repository, shards, found)
         except SQLAlchemyError as error:
-            found.wrong(path, f"a row cannot be read ({error}); restore it from a backup")
+            found.wrong(database.place, f"a row cannot be read ({error}); restore it from a backup")
         finally:
             repository.close()
     return found
@@ -146,20 +141,23 @@ def _check_records(workspace: Workspace, found: Verification) -> None:
             found.wrong(workspace.erasures, error)
 
 
-def _open_gallery(path: Path, found: Verification) -> GalleryRepository | None:
+def _open_gallery(database: Database, found: Verification) -> GalleryRepository | None:
     """The rows, None where they cannot be trusted."""
-    problems = _inconsistencies(path)
+    problems = database.inconsistencies()
     try:
         if not problems:
-            repository = GalleryRepository(open_database(path))
-            problems = _changed_definitions(path)
+            repository = GalleryRepository(database.open())
+            problems = database.changed_definitions()
             if not problems:
+                found.unsure += database.unchecked()
                 return repository
             repository.close()
+    except DatabaseUnavailable:
+        raise
     except (GalleryError, SQLAlchemyError) as error:
         problems = [str(error)]
     for problem in problems:
-        found.wrong(path, problem)
+        found.wrong(database.place, problem)
     return None
 
 
@@ -205,9 +203,12 @@ def _is_whole(shard: Shard, found: Verification) -> bool:
 
 
 def _check_gallery(
-    workspace: Workspace, repository: GalleryRepository, shards: Mapping[str, Shard], found: Verification
+    workspace: Workspace,
+    path: Path | str,
+    repository: GalleryRepository,
+    shards: Mapping[str, Shard],
+    found: Verification,
 ) -> None:
-    path = database_path(workspace)
     audit = AuditTrail(repository.engine, AuditRow).verify()
     found.checked["entries of the audit log"] += audit.entries
     if audit.problem is not None:
@@ -219,36 +220,9 @@ def _check_gallery(
                 found.wrong(path, f"model {version}: {problem}; run the index command again")
 
 
-def _inconsistencies(path: Path) -> list[str]:
-    """What SQLite itself finds wrong. Every index holds its columns once more, and they are compared."""
-    with closing(sqlite3.connect(path)) as connection:
-        connection.text_factory = lambda text: text.decode("utf-8", "replace")  # it quotes what it found
-        try:
-            found = [row[0] for row in connection.execute(f"PRAGMA integrity_check({_MOST_SHOWN})")]
-            orphans = [
-                f"a row of {row[0]} belongs to nothing" for row in connection.execute("PRAGMA foreign_key_check")
-            ]
-        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter where the error itself quotes
-            return [f"{error}; restore it from a backup"]
-    return [f"{problem}; restore it from a backup" for problem in found if problem != "ok"] + orphans[:_MOST_SHOWN]
-
-
-def _changed_definitions(path: Path) -> list[str]:
-    """Tables, indexes and triggers that are not as the migrations make them."""
-    with tempfile.TemporaryDirectory() as folder:
-        fresh = Path(folder) / path.name
-        open_database(fresh).dispose()
-        found, wanted = _definitions(path), _definitions(fresh)
-    changed = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
-    return [f"the definition of {name} was changed; restore it from a backup" for name in changed]
-
-
-def _definitions(path: Path) -> dict[str, str | None]:
-    with closing(sqlite3.connect(path)) as connection:
-        return dict(connection.execute("SELECT type || ' ' || name, sql FROM sqlite_master").fetchall())
-
-
-def _check_rows(path: Path, repository: GalleryRepository, shards: Mapping[str, Shard], found: Verification) -> None:
+def _check_rows(
+    path: Path | str, repository: GalleryRepository, shards: Mapping[str, Shard], found: Verification
+) -> None:
     """A shard's rows say what the shard says."""
     for name in sorted(repository.shards() & shards.keys()):
         found.checked["rows of shards"] += 1
@@ -262,7 +236,7 @@ def _check_rows(path: Path, repository: GalleryRepository, shards: Mapping[str, 
             found.wrong(path, f"the rows of shard {name} are not what the shard says; restore it from a backup")
 
 
-def _check_segments(database: Path, repository: GalleryRepository, gallery: Path, found: Verification) -> bool:
+def _check_segments(database: Path | str, repository: GalleryRepository, gallery: Path, found: Verification) -> bool:
     """Whether a segment is damaged; it is taken out of the searches then."""
     damaged = []
     for row in repository.segments():

@@ -7,7 +7,6 @@ import secrets
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from gallery_service.access.passwords import hash_password
 from gallery_service.access.repository import AccessRepository, Key, User
@@ -15,17 +14,11 @@ from gallery_service.access.rights import parse_right
 from gallery_service.access.tokens import new_key, token_hash
 from gallery_service.caller import LOCAL, Caller, Role
 from gallery_service.errors import BadQuery, Conflict, NotFound
-from ingest.site import sites_folder
 
 MAX_DAYS = 3650
 DAY_US = 24 * 3600 * 1_000_000
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
 _MAX_KEY_NAME = 80
-
-
-def service_database() -> Path:
-    """$CALR_SITES/service.sqlite: users and keys span sites."""
-    return sites_folder() / "service.sqlite"
 
 
 def now_us() -> int:

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from gallery_service.access.accounts import Accounts, service_database
+from gallery_service.access.accounts import Accounts
+from gallery_service.access.database import service_database
 from gallery_service.access.repository import AccessRepository, Key, User
 from gallery_service.access.rights import format_right
 from gallery_service.caller import Role, at_the_command_line
@@ -28,7 +29,7 @@ users = typer.Typer(
     an admin also manages users, models, erasure and the audit log. Every role sees only the cameras it was granted:
     lobby/entrance is one camera, lobby all cameras of a site, '*' everything.
 
-    Users are kept in $CALR_SITES/service.sqlite, for all sites.""",
+    Users are kept in $CALR_SITES/service.sqlite, or in the database that CALR_DATABASE names, for all sites.""",
     no_args_is_help=True,
 )
 keys = typer.Typer(

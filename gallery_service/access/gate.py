@@ -9,6 +9,7 @@ browser send one.
 
 from __future__ import annotations
 
+import logging
 from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
@@ -21,13 +22,15 @@ from gallery_service.access import small_form
 from gallery_service.access.identity import Identities, Identity
 from gallery_service.access.rules import is_open, is_unasked
 from gallery_service.access.tokens import csrf_token, is_csrf_token
-from gallery_service.errors import NotSignedIn
+from gallery_service.errors import GalleryError, NotSignedIn
 from gallery_service.limits import refuse
 
 COOKIE = "calr_session"
 CSRF_FIELD = "csrf"
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _BEARER = {"WWW-Authenticate": "Bearer"}
+
+_log = logging.getLogger("gallery_service")
 
 
 class Gate:
@@ -53,6 +56,10 @@ class Gate:
             identity = await run_in_threadpool(self._identities.identify, headers.get("authorization"), session)
         except NotSignedIn as error:
             await refuse(receive, send, error.status, str(error), _BEARER)
+            return
+        except GalleryError as error:  # nobody can say who asks
+            _log.error("%s", error)
+            await refuse(receive, send, error.status, error.told)
             return
         if identity is None and not is_open(scope["path"]):
             await self._turn_away(scope, headers, receive, send)

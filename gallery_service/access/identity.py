@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from gallery_service.access.accounts import now_us
@@ -16,6 +15,7 @@ from gallery_service.access.rights import rights_by_site
 from gallery_service.access.tokens import looks_like_key, new_session_token, token_hash
 from gallery_service.audit.recently import Recently
 from gallery_service.caller import LOCAL, Caller, Role
+from gallery_service.databases.database import Database
 from gallery_service.errors import NotSignedIn
 
 MINUTE_US = 60 * 1_000_000
@@ -40,14 +40,14 @@ class Identities:
     """Finds out who asks. Safe to use from several threads.
 
     Args:
-        path: of service.sqlite. While it is missing or has no user, everybody is `LOCAL`; once this process has seen a
+        database: of users. While it is missing or has no user, everybody is `LOCAL`; once this process has seen a
             user, never again.
         session_hours: after which a session ends even in use.
         idle_minutes: after which it ends unused.
     """
 
-    def __init__(self, path: Path, session_hours: float = 12.0, idle_minutes: float = 60.0) -> None:
-        self._path = path
+    def __init__(self, database: Database, session_hours: float = 12.0, idle_minutes: float = 60.0) -> None:
+        self._database = database
         self._session_us = int(session_hours * 60 * MINUTE_US)
         self._idle_us = int(idle_minutes * MINUTE_US)
         self._repository: AccessRepository | None = None
@@ -60,12 +60,14 @@ class Identities:
         """Close the database."""
         if self._repository is not None:
             self._repository.close()
+        self._database.close()
 
     @property
     def has_users(self) -> bool:
         """Whether everybody has to sign in."""
         if not self._has_users:
-            self._has_users = (self._repository is not None or self._path.exists()) and self.repository.any_user()
+            there = self._repository is not None or self._database.identity() is not None
+            self._has_users = there and self.repository.any_user()
         return self._has_users
 
     @property
@@ -73,7 +75,7 @@ class Identities:
         """Where users are kept."""
         with self._opening:
             if self._repository is None:
-                self._repository = AccessRepository(self._path)
+                self._repository = AccessRepository(self._database)
             return self._repository
 
     def identify(self, authorization: str | None, session: str | None) -> Identity | None:

@@ -1,24 +1,20 @@
-"""Every query on service.sqlite, and nothing else. What changes something writes its entry of the audit log with it."""
+"""Every query on the database of users, and nothing else. What changes something writes its entry of the audit log
+with it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import delete, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.orm import Session
 
 from gallery_service.access.tables import AccessAuditRow, KeyRow, RightRow, SessionRow, UserRow
 from gallery_service.audit.trail import AuditTrail
 from gallery_service.caller import Caller
-from gallery_service.database import open_database
-
-MIGRATIONS = Path(__file__).parent / "migrations"
-_REMEDY = "restore it from a backup; without it nobody can be let in"
+from gallery_service.databases.database import Database
 
 
 @dataclass(frozen=True)
@@ -58,14 +54,14 @@ class AccessRepository:
     """Users, rights, keys and sessions.
 
     Args:
-        path: of service.sqlite; made when it is missing.
+        database: of users; made when it is missing.
 
     Raises:
         GalleryError: it cannot be read.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._engine = open_database(path, MIGRATIONS, _REMEDY)
+    def __init__(self, database: Database) -> None:
+        self._engine = database.open()
         self.audit = AuditTrail(self._engine, AccessAuditRow)
 
     def close(self) -> None:
@@ -116,9 +112,9 @@ class AccessRepository:
     ) -> bool:
         """Add a user; False when there is one of that name."""
         with self._writing() as session:
-            values = {"name": name, "role": role, "password": password, "created_at": at}
-            if session.execute(upsert(UserRow).values(values).on_conflict_do_nothing()).rowcount == 0:  # type: ignore[attr-defined]
+            if session.get(UserRow, name) is not None:
                 return False
+            session.execute(insert(UserRow).values(name=name, role=role, password=password, created_at=at))
             granted = sorted(set(rights))
             self._grant(session, name, granted)
             self.audit.append(session, by, "user.added", {"user": name, "role": role, "rights": granted})
@@ -193,8 +189,7 @@ class AccessRepository:
 
     def _grant(self, session: Session, name: str, rights: Iterable[tuple[str, str]]) -> None:
         for site, camera in rights:
-            row = {"user": name, "site": site, "camera": camera}
-            session.execute(upsert(RightRow).values(row).on_conflict_do_nothing())
+            session.merge(RightRow(user=name, site=site, camera=camera))
 
     def _users(self, name: str | None) -> list[User]:
         with Session(self._engine) as session:

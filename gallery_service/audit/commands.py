@@ -7,7 +7,6 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,6 +14,7 @@ import typer
 from gallery_service.audit.entry_form import entry_json
 from gallery_service.audit.trail import AuditTrail, EntryFilter
 from gallery_service.command_errors import readable_errors
+from gallery_service.databases.database import Database
 from gallery_service.errors import GalleryError
 
 app = typer.Typer(
@@ -109,7 +109,7 @@ def _line(entry: dict[str, object]) -> str:
 def _trail(ref: str) -> Iterator[AuditTrail]:
     """The log that is meant. Opened as it is, not made."""
     if ref == USERS:
-        from gallery_service.access.accounts import service_database
+        from gallery_service.access.database import service_database
         from gallery_service.access.repository import AccessRepository
 
         accounts = AccessRepository(_existing(service_database(), "no user was ever added"))
@@ -118,21 +118,20 @@ def _trail(ref: str) -> Iterator[AuditTrail]:
         finally:
             accounts.close()
         return
-    from gallery_service.build import database_path
-    from gallery_service.database import open_database
+    from gallery_service.databases.gallery import gallery_database
     from gallery_service.repository import GalleryRepository
     from ingest.site import load_site
     from ingest.workspace import Workspace
 
-    path = _existing(database_path(Workspace(load_site(ref))), f"site '{ref}' has no gallery yet")
-    repository = GalleryRepository(open_database(path))
+    database = _existing(gallery_database(Workspace(load_site(ref))), f"site '{ref}' has no gallery yet")
+    repository = GalleryRepository(database.open())
     try:
         yield repository.audit
     finally:
         repository.close()
 
 
-def _existing(path: Path, why: str) -> Path:
-    if not path.exists():
-        raise GalleryError(f"nothing was recorded, since {why}: {path} is not there")
-    return path
+def _existing(database: Database, why: str) -> Database:
+    if not database.exists():
+        raise GalleryError(f"nothing was recorded, since {why}: {database.place} is not there")
+    return database

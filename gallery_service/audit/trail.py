@@ -36,7 +36,7 @@ class AuditTrail:
     """The audit log of one database.
 
     Args:
-        engine: from `gallery_service.database.open_database`.
+        engine: from `gallery_service.databases.database.Database.open`.
         row: the database's audit table.
     """
 

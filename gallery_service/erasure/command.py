@@ -56,7 +56,8 @@ def run_erasure(ref: str, choice: dict[str, Any], expired: bool, reason: str, re
     outcome = erase(site, selection, asked=asked, caller=at_the_command_line(), reason=reason)
     if not outcome.proofs:
         _say("there is nothing of that")
-    _say(*outcome.found.remarks())
+    remarks = [*outcome.found.remarks(), *(remark for proof in outcome.proofs for remark in proof.remarks)]
+    _say(*dict.fromkeys(remarks))
     folder = orders_folder(Workspace(site))
     if outcome.waiting is not None:
         _say(

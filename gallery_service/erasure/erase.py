@@ -3,7 +3,7 @@
 1  the order, in erasures/<id>.json                    from here on the next run finishes what a crash leaves
 2  lines in erasures.jsonl                             a running service shows nothing of it any more
 3  reports, training runs, then the shards             `ingest.forgetting.obey_erasures`
-4  rows, vectors and indexes; free pages and the log   `build_gallery`, `scrub_database`
+4  rows, vectors and indexes; free pages and the log   `build_gallery`, `Database.scrub`
 5  a search for all of it, and the proof
 """
 
@@ -13,9 +13,9 @@ import hashlib
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gallery_service.build import build_gallery, compact_gallery, database_path
+from gallery_service.build import build_gallery, compact_gallery
 from gallery_service.caller import Caller
-from gallery_service.database import open_database, scrub_database
+from gallery_service.databases.gallery import gallery_database
 from gallery_service.erasure.orders import (
     ErasedTracklet,
     Order,
@@ -100,6 +100,7 @@ def erase(
         ValueError, OSError: something cannot be read or written; run again, it goes on.
     """
     workspace = Workspace(site)
+    gallery_database(workspace).exists()  # a server that is away says so here, before anything is begun
     try:
         with workspace.lock():
             remove_leftovers(workspace)
@@ -144,7 +145,7 @@ def _begin(
     hidden = {tracklet.tracklet_id for order in unfinished_orders(workspace) for tracklet in order.tracklets}
     if not plan.erasures and hidden.issuperset(plan.found.tracklets):
         return plan, earlier, None
-    order = _order(workspace.site, plan, asked, caller, reason)
+    order = _order(workspace, plan, asked, caller, reason)
     write_order(workspace, order)
     _record(workspace, caller, "erasure.begun", order)
     _bury(workspace, plan)
@@ -153,9 +154,10 @@ def _begin(
 
 def _bury(workspace: Workspace, plan: Plan) -> None:
     """Take the rows away at once, and keep an index run that is reading these very shards from putting them back."""
-    if not database_path(workspace).exists():
+    database = gallery_database(workspace)
+    if not database.exists():
         return
-    repository = GalleryRepository(open_database(database_path(workspace)))
+    repository = GalleryRepository(database.open())
     try:
         repository.tombstone(
             (shard_name(loss.shard), tracklet_id) for loss in plan.losses for tracklet_id in sorted(loss.tracklets)
@@ -165,14 +167,17 @@ def _bury(workspace: Workspace, plan: Plan) -> None:
 
 
 def _remove_from_gallery(site: SiteConfig, workspace: Workspace, threads: int | None) -> None:
-    database = database_path(workspace)
+    database = gallery_database(workspace)
     if not database.exists():
         return
     if ModelStore(workspace.models).current() is not None:
         build_gallery(site, threads=threads, quiet=True)
     else:
         compact_gallery(site)
-    scrub_database(database)
+    try:
+        database.scrub()
+    finally:
+        database.close()
 
 
 def _remove(workspace: Workspace, orders: list[Order]) -> None:
@@ -200,9 +205,10 @@ def _prove(workspace: Workspace, order: Order, caller: Caller) -> Order:
 
 def _record(workspace: Workspace, caller: Caller, action: str, order: Order) -> None:
     """In the audit log, where there is a gallery. It names no tracklet, but the proof, which does, by its hash."""
-    if not database_path(workspace).exists():
+    database = gallery_database(workspace)
+    if not database.exists():
         return
-    repository = GalleryRepository(open_database(database_path(workspace)))
+    repository = GalleryRepository(database.open())
     try:
         details = {
             "erasure_id": order.erasure_id,
@@ -229,7 +235,7 @@ def _earlier(workspace: Workspace, missing: list[str]) -> list[Order]:
     return [orders[name] for name in sorted(orders)]
 
 
-def _order(site: SiteConfig, plan: Plan, asked: dict[str, Any], caller: Caller, reason: str) -> Order:
+def _order(workspace: Workspace, plan: Plan, asked: dict[str, Any], caller: Caller, reason: str) -> Order:
     tracklets = [
         ErasedTracklet(row["tracklet_id"], row["start_pts_s"], row["end_pts_s"])
         for loss in plan.losses
@@ -244,7 +250,7 @@ def _order(site: SiteConfig, plan: Plan, asked: dict[str, Any], caller: Caller, 
     }
     return Order(
         erasure_id=new_id(),
-        site=site.name,
+        site=workspace.site.name,
         asked=asked,
         by=f"{caller.name}, {caller.via}" if caller.via else caller.name,
         reason=reason,
@@ -253,5 +259,8 @@ def _order(site: SiteConfig, plan: Plan, asked: dict[str, Any], caller: Caller, 
         crops=sorted(crops),
         recordings=sorted(recordings_of(plan.losses) | {erasure.video_sha256 for erasure in plan.erasures}),
         lines=[erasure.to_json() for erasure in plan.erasures],
-        remarks=[text for text in plan.found.remarks() if not text.startswith("not there")],
+        remarks=[
+            *(text for text in plan.found.remarks() if not text.startswith("not there")),
+            *gallery_database(workspace).beyond_reach,
+        ],
     )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-import sqlite3
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from gallery_service.build import DATABASE, database_path
+from gallery_service.databases.database import Database
+from gallery_service.databases.gallery import FILE, GALLERY, gallery_database, gallery_file
+from gallery_service.databases.sqlite_file import SqliteFile
 from gallery_service.erasure.orders import Order, Place
 from gallery_service.segments import SUFFIX, read_segment
 from ingest.derived import derived_left, runs_before
@@ -46,9 +47,9 @@ def search_afterwards(workspace: Workspace, order: Order) -> list[Place]:
         _crops(order, [shard for shard in shards if shard.video_sha256 in recordings]),
         Place("unfinished shards", 1, [str(path) for path in workspace.shards.glob(f"*/{TEMPORARY_PREFIX}*")]),
         Place("reports and training runs", 1, derived),
-        _rows(database_path(workspace), names),
+        _rows(gallery_database(workspace), names),
         _vectors(workspace.gallery, order),
-        *_files(workspace.gallery, names),
+        *_files(workspace, names),
     ]
 
 
@@ -106,21 +107,18 @@ def _crops(order: Order, shards: Sequence[Shard]) -> Place:
     return Place("crops of the recordings", count, found)
 
 
-def _rows(database: Path, names: set[str]) -> Place:
+def _rows(database: Database, names: set[str]) -> Place:
     """Every text in every table but the records."""
     if not database.exists():
         return Place("rows of the gallery", 0, [])
     count, found = 0, []
-    connection = sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)
     try:
-        for table in _tables(connection):
-            if table in RECORDS:
-                continue
-            for row in connection.execute(f'SELECT * FROM "{table}"'):  # noqa: S608 its own name
+        for table, row in database.rows():
+            if table not in RECORDS:
                 count += 1
                 found += [f"{table}: {value}" for value in row if isinstance(value, str) and value in names]
     finally:
-        connection.close()
+        database.close()
     return Place("rows of the gallery", count, found)
 
 
@@ -136,18 +134,22 @@ def _vectors(gallery: Path, order: Order) -> Place:
     return Place("vectors of crops", count, found)
 
 
-def _files(gallery: Path, names: set[str]) -> list[Place]:
-    """The bytes of the gallery's files: vectors, caches, and the database with its log and its free pages."""
+def _files(workspace: Workspace, names: set[str]) -> list[Place]:
+    """The bytes of the gallery's files: vectors, caches, and the database with its log and its free pages, also of one
+    that was left behind by a gallery whose rows are in a server now. A server's own files nobody can look through."""
+    gallery = workspace.gallery
     if not gallery.is_dir():
         return []
     found: dict[str, list[str]] = {"bytes of vector files": [], "bytes of the database": []}
     counts = dict.fromkeys(found, 0)
-    recorded = _recorded(gallery / DATABASE)
+    recorded = _recorded(SqliteFile(gallery_file(workspace), GALLERY))
     for path in sorted(path for path in gallery.rglob("*") if path.is_file()):
-        kind = "bytes of the database" if path.name.startswith(DATABASE) else "bytes of vector files"
+        kind = "bytes of the database" if path.name.startswith(FILE) else "bytes of vector files"
         counts[kind] += 1
         named = names_in(path, names) - (recorded if kind == "bytes of the database" else set())
         found[kind] += [f"{path.relative_to(gallery)}: {name}" for name in sorted(named)]
+    if not counts["bytes of the database"] and not isinstance(gallery_database(workspace), SqliteFile):
+        del found["bytes of the database"]
     return [Place(kind, counts[kind], found[kind]) for kind in found]
 
 
@@ -168,24 +170,9 @@ def names_in(path: Path, names: set[str]) -> set[str]:
     return found & names
 
 
-def _recorded(database: Path) -> set[str]:
+def _recorded(database: SqliteFile) -> set[str]:
     """Everything that the records say; whatever name stands in it is not a remnant."""
     if not database.exists():
         return set()
-    connection = sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)
-    try:
-        texts = [
-            value
-            for table in _tables(connection)
-            if table in RECORDS
-            for row in connection.execute(f'SELECT * FROM "{table}"')  # noqa: S608 its own name
-            for value in row
-            if isinstance(value, str)
-        ]
-    finally:
-        connection.close()
+    texts = [value for table, row in database.rows() if table in RECORDS for value in row if isinstance(value, str)]
     return {name for text in texts for name in re.findall(r"[^\s\"/]+/[^\s\"/]+/\d+", text)}
-
-
-def _tables(connection: sqlite3.Connection) -> list[str]:
-    return [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]

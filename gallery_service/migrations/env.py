@@ -1,4 +1,4 @@
-"""Alembic's entry: migrate the connection that `gallery_service.database.migrate` hands over."""
+"""Alembic's entry: migrate the connection that `gallery_service.databases.migration` hands over."""
 
 from __future__ import annotations
 

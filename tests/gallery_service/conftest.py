@@ -22,6 +22,7 @@ from ingest.site import SiteConfig, load_site
 from ingest.workspace import Workspace
 
 from . import synthetic
+from .postgres import PostgresServer
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # How long an example takes says more about the machine than about the code.
@@ -35,6 +36,30 @@ def no_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CALR_SITES", str(tmp_path_factory.mktemp("sites")))
         yield
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server."""
+    server = PostgresServer()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def server_database(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> str:
+    """CALR_DATABASE names a database of the server, which is empty; its address."""
+    url = postgres.new_database()
+    monkeypatch.setenv("CALR_DATABASE", url)
+    return url
+
+
+@pytest.fixture(params=["file", "server"])
+def either_database(request: pytest.FixtureRequest) -> str:
+    """The test runs twice: with rows in SQLite files, and in PostgreSQL."""
+    if request.param == "server":
+        request.getfixturevalue("server_database")
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")
@@ -74,6 +99,11 @@ def copy_site(source: Path, into: Path) -> SiteConfig:
     for path in sorted(target.glob("recordings/*/*.mp4")):
         hashes.sha256(path)
     hashes.save()
+    if "CALR_DATABASE" in os.environ and (target / "gallery" / "gallery.sqlite").exists():
+        # The rows are made again in the server, from the segments.
+        for path in target.glob("gallery/gallery.sqlite*"):
+            path.unlink()
+        build_gallery(site, threads=1, quiet=True)
     return site
 
 

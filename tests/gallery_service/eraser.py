@@ -12,12 +12,15 @@ def main(ref: str, tracklet_id: str, point: str, number: int) -> None:
     """Erase a tracklet and be killed on the way."""
     use_colours()
     from gallery_service.caller import LOCAL
+    from gallery_service.databases.gallery import gallery_database
     from gallery_service.erasure import erase as erasing
     from gallery_service.repository import GalleryRepository
     from ingest import forgetting
     from ingest.erasure_selection import Selection
     from ingest.site import load_site
+    from ingest.workspace import Workspace
 
+    site = load_site(ref)
     points: dict[str, Callable[[], None]] = {
         "before the order": lambda: kill_at(erasing, "write_order", number),
         "before the lines": lambda: kill_at(erasing, "add_erasures", number),
@@ -26,13 +29,13 @@ def main(ref: str, tracklet_id: str, point: str, number: int) -> None:
         "before old shards go": lambda: kill_at(forgetting, "remove_superseded", number),
         "before the gallery": lambda: kill_at(erasing, "build_gallery", number),
         "before rows": lambda: kill_at(GalleryRepository, "put_shard", number),
-        "before the scrub": lambda: kill_at(erasing, "scrub_database", number),
+        "before the scrub": lambda: kill_at(type(gallery_database(Workspace(site))), "scrub", number),
         "before the search": lambda: kill_at(erasing, "search_afterwards", number),
         "before the proof": lambda: kill_at(erasing, "write_order", number + 1),
     }
     points[point]()
     selection = Selection(tracklets=frozenset({tracklet_id}))
-    erasing.erase(load_site(ref), selection, asked={"tracklets": [tracklet_id]}, caller=LOCAL)
+    erasing.erase(site, selection, asked={"tracklets": [tracklet_id]}, caller=LOCAL)
 
 
 if __name__ == "__main__":

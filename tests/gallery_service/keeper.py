@@ -70,9 +70,8 @@ def write(site: Any, draw: random.Random, turn: str) -> None:
 
 def erase(site: Any, draw: random.Random, turn: str) -> None:
     """Erase somebody, or do what is recorded."""
-    from gallery_service.build import database_path
     from gallery_service.caller import LOCAL
-    from gallery_service.database import open_database
+    from gallery_service.databases.gallery import gallery_database
     from gallery_service.erasure.erase import erase as erase_for_good
     from gallery_service.repository import GalleryRepository
     from ingest.erasure_selection import Selection
@@ -81,7 +80,7 @@ def erase(site: Any, draw: random.Random, turn: str) -> None:
 
     workspace = Workspace(site)
     if draw.random() < 0.3:
-        repository = GalleryRepository(open_database(database_path(workspace)))
+        repository = GalleryRepository(gallery_database(workspace).open())
         repository.record(LOCAL, "test", {"turn": turn})
         repository.close()
         say("recorded", turn=turn)

@@ -16,9 +16,11 @@ import pytest
 import yaml
 from PIL import Image
 
+from gallery_service.access.database import ACCESS
 from gallery_service.access.identity import Identities
 from gallery_service.app import create_app
 from gallery_service.build import build_gallery
+from gallery_service.databases.sqlite_file import SqliteFile
 from gallery_service.search import SiteSearch
 from gallery_service.settings import ServiceSettings
 from ingest.site import SiteConfig, load_site
@@ -285,7 +287,9 @@ def ask(site: SiteConfig, requests: list[tuple[str, str]]) -> list[httpx.Respons
     """Ask the application in this process, where it can be tampered with."""
     settings = ServiceSettings(threads=1)
     transport = httpx.ASGITransport(
-        create_app([SiteSearch(site, settings)], settings, Identities(site.folder / "service.sqlite"))
+        create_app(
+            [SiteSearch(site, settings)], settings, Identities(SqliteFile(site.folder / "service.sqlite", ACCESS))
+        )
     )
 
     async def all_of_them() -> list[httpx.Response]:

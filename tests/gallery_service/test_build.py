@@ -6,7 +6,6 @@ import hashlib
 import json
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gallery_service.build import build_gallery, database_path
-from gallery_service.database import open_database
+from gallery_service.build import build_gallery
+from gallery_service.databases.gallery import gallery_database
 from gallery_service.errors import GalleryError
 from gallery_service.repository import GalleryRepository
 from gallery_service.segments import UNTIMED, Segment, read_segment
@@ -53,16 +52,17 @@ def artefacts(site: SiteConfig) -> tuple[dict[str, bytes], dict[str, list[tuple[
     files = {
         str(path.relative_to(workspace.gallery)): path.read_bytes()
         for path in sorted(workspace.gallery.rglob("*"))
-        if path.is_file() and not path.name.startswith("gallery.sqlite")
+        if path.is_file() and not path.name.startswith(("gallery.", ".gallery."))
     }
-    with sqlite3.connect(database_path(workspace)) as connection:
-        rows = {
-            table: sorted(connection.execute(f"SELECT {columns} FROM {table}").fetchall(), key=repr)
-            for table, columns in [
-                ("shards", "*"), ("tracklets", "*"), ("embedded_shards", "*"), ("segments", "*"), ("tombstones", "*"),
-                ("model_galleries", "model_version"),
-            ]
-        }  # fmt: skip
+    tables = ("shards", "tracklets", "embedded_shards", "segments", "tombstones", "model_galleries")
+    rows: dict[str, list[tuple[object, ...]]] = {table: [] for table in tables}
+    database = gallery_database(workspace)
+    for table, row in database.rows():
+        if table in tables:
+            rows[table].append(tuple(row[:1] if table == "model_galleries" else row))
+    database.close()
+    for found in rows.values():
+        found.sort(key=lambda row: [str(value) for value in row])
     return files, rows
 
 
@@ -102,7 +102,7 @@ def test_vectors_are_those_of_embedding_every_crop_by_itself(built_gallery: Path
 
 def test_rows_are_those_of_the_shards(built_gallery: Path) -> None:
     workspace = Workspace(load_site(str(built_gallery)))
-    repository = GalleryRepository(open_database(database_path(workspace)))
+    repository = GalleryRepository(gallery_database(workspace).open())
     quality = qualities(workspace)
     for shard in list_shards(workspace):
         crops = shard.crops().to_pylist()
@@ -118,7 +118,7 @@ def test_rows_are_those_of_the_shards(built_gallery: Path) -> None:
 
 
 def qualities(workspace: Workspace) -> dict[str, float | None]:
-    repository = GalleryRepository(open_database(database_path(workspace)))
+    repository = GalleryRepository(gallery_database(workspace).open())
     (version,) = repository.completed_versions()
     rows = repository.searchable(version).tracklets
     repository.close()
@@ -142,7 +142,7 @@ def test_a_second_run_has_nothing_to_do_and_loads_no_network(built_gallery: Path
     assert (built_gallery / "status" / "index.json").read_bytes() == status
 
 
-@pytest.mark.usefixtures("colours")
+@pytest.mark.usefixtures("either_database", "colours")
 def test_only_new_shards_are_embedded(site: SiteConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     first = build_gallery(site, quiet=True)
     assert first.added == {"shards": 3, "tracklets": 13, "crops": 52}
@@ -167,7 +167,7 @@ def test_only_new_shards_are_embedded(site: SiteConfig, monkeypatch: pytest.Monk
 
 def segments_of(workspace: Workspace) -> list[Segment]:
     """The segments that the database names, read in full."""
-    repository = GalleryRepository(open_database(database_path(workspace)))
+    repository = GalleryRepository(gallery_database(workspace).open())
     names = [segment.name for segment in repository.segments()]
     repository.close()
     return [read_segment(workspace.gallery, name) for name in names]
@@ -180,7 +180,7 @@ def assert_whole(workspace: Workspace) -> None:
         for segment in segments_of(workspace)
         for number, row in enumerate(segment.rows())
     }
-    repository = GalleryRepository(open_database(database_path(workspace)))
+    repository = GalleryRepository(gallery_database(workspace).open())
     for version in repository.versions():
         embedded = repository.embedded(version)
         for shard, tracklet_id, crops in repository.crop_counts():
@@ -203,11 +203,23 @@ def undisturbed(built_site: Path, tmp_path_factory: pytest.TempPathFactory) -> t
     return artefacts(site)
 
 
-@pytest.mark.parametrize(("point", "number"), POINTS)
+# The first two files are the marker, before and after the schema is made.
+IN_A_SERVER = [
+    ("while a segment is written", 1), ("while a segment is written", 2), ("while a segment is written", 3),
+    ("inside the transaction", 2), ("after rows", 2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "point", "number"), [("file", *at) for at in POINTS] + [("server", *at) for at in IN_A_SERVER]
+)
 @pytest.mark.usefixtures("colours")
 def test_killed_anywhere_and_run_again_it_ends_the_same(
-    site: SiteConfig, undisturbed: tuple[object, object], point: str, number: int
+    undisturbed: tuple[object, object], request: pytest.FixtureRequest, kind: str, point: str, number: int
 ) -> None:
+    if kind == "server":
+        request.getfixturevalue("server_database")
+    site: SiteConfig = request.getfixturevalue("site")
     assert run_indexer(site.folder, point, number) == -signal.SIGKILL
     assert_whole(Workspace(site))
     build_gallery(site, quiet=True)
@@ -249,7 +261,7 @@ def test_a_lost_database_is_made_again_from_the_segments(site: SiteConfig, monke
     assert artefacts(site) == before
 
 
-@pytest.mark.usefixtures("colours")
+@pytest.mark.usefixtures("either_database", "colours")
 def test_what_is_gone_is_forgotten(site: SiteConfig) -> None:
     """An erased recording, a shard that a newer one replaces, a deleted model, leftovers of a killed writer."""
     workspace = Workspace(site)

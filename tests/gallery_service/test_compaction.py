@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from gallery_service import compaction
 from gallery_service.compaction import compact, remove_unnamed, store_segment
-from gallery_service.database import open_database
+from gallery_service.databases.gallery import GALLERY
+from gallery_service.databases.sqlite_file import SqliteFile
 from gallery_service.repository import GalleryRepository
 from gallery_service.segment_cache import SegmentCache, tracklet_vectors
 from gallery_service.segments import day_of, make_segment, read_segment
@@ -26,7 +27,7 @@ class Gallery:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.repository = GalleryRepository(open_database(folder / "gallery.sqlite"))
+        self.repository = GalleryRepository(SqliteFile(folder / "gallery.sqlite", GALLERY).open())
         self.expected: dict[tuple[str, str], np.ndarray] = {}
 
     def put(self, shard: str, days: list[int], recording: str | None = None, version: str = MODEL) -> None:

@@ -10,8 +10,10 @@ from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel
 
+from gallery_service.access.database import ACCESS
 from gallery_service.access.identity import Identities
 from gallery_service.app import create_app
+from gallery_service.databases.sqlite_file import SqliteFile
 from gallery_service.openapi_examples import EXAMPLES
 from gallery_service.settings import ServiceSettings
 
@@ -22,7 +24,9 @@ def models(annotation: object) -> set[type[BaseModel]]:
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
-    return create_app([], ServiceSettings(), Identities(tmp_path_factory.mktemp("none") / "service.sqlite"))
+    return create_app(
+        [], ServiceSettings(), Identities(SqliteFile(tmp_path_factory.mktemp("none") / "service.sqlite", ACCESS))
+    )
 
 
 def test_every_json_answer_and_body_has_an_example_that_is_one(app: FastAPI) -> None:

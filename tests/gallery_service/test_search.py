@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from gallery_service.audit.entry_form import entry_json
 from gallery_service.audit.trail import AuditTrail, EntryFilter
-from gallery_service.build import build_gallery, database_path
+from gallery_service.build import build_gallery
 from gallery_service.caller import LOCAL, Caller, Role
-from gallery_service.database import open_database
+from gallery_service.databases.gallery import gallery_database
 from gallery_service.errors import BadQuery, NotFound, NotIndexed
 from gallery_service.repository import GalleryRepository
 from gallery_service.search import SearchRequest, SiteSearch
@@ -513,7 +513,7 @@ def test_a_gallery_put_back_from_elsewhere_is_taken_up(search: SiteSearch, built
     with pytest.raises(NotIndexed, match="gallery_service index"):
         search.refresh()
     shutil.copytree(built_gallery / "gallery", folder)
-    repository = GalleryRepository(open_database(database_path(Workspace(search.site))))
+    repository = GalleryRepository(gallery_database(Workspace(search.site)).open())
     shard, tracklet_id, _ = repository.crop_counts()[0]
     repository.tombstone([(shard, tracklet_id)])
     repository.close()

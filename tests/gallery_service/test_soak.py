@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from gallery_service.audit.trail import EntryFilter
-from gallery_service.build import build_gallery, compact_gallery, database_path
+from gallery_service.build import build_gallery, compact_gallery
 from gallery_service.caller import LOCAL
-from gallery_service.database import open_database
+from gallery_service.databases.gallery import gallery_database, gallery_file
 from gallery_service.erasure.erase import erase, unfinished_orders
 from gallery_service.model_versions import model_versions
 from gallery_service.repository import GalleryRepository
@@ -67,7 +67,7 @@ class Promises:
 def kept(site: SiteConfig, promises: Promises) -> None:
     """Right after a kill, whatever was under way."""
     workspace = Workspace(site)
-    repository = GalleryRepository(open_database(database_path(workspace)))
+    repository = GalleryRepository(gallery_database(workspace).open())
     try:
         found = {tracklet_id for _, tracklet_id, _ in repository.crop_counts()}
         promised = {name for ids in promises.indexed.values() for name in ids}
@@ -107,7 +107,7 @@ def settled(site: SiteConfig, promises: Promises) -> int:
             jpeg = shard.read_jpeg(crop["offset"], crop["length"])
             there[f"{shard.camera_id}/{shard.shard_id}", crop["tracklet_id"]].append(jpeg)
     assert not promises.erased & {tracklet_id for _, tracklet_id in there}
-    repository = GalleryRepository(open_database(database_path(workspace)))
+    repository = GalleryRepository(gallery_database(workspace).open())
     assert {(shard, tracklet_id) for shard, tracklet_id, _ in repository.crop_counts()} == there.keys()
     repository.close()
     live = (workspace.models / "current").read_text().strip()
@@ -183,7 +183,7 @@ def test_flipped_bits_are_found_or_change_nothing(tmp_path: Path, monkeypatch: p
     use_colours()
     site = synthetic.build_site(tmp_path / "toy", clips=False)
     build_gallery(site, quiet=True)
-    database = database_path(Workspace(site))
+    database = gallery_file(Workspace(site))
     whole, said = database.read_bytes(), rows(database)
     draw, found, harmless = random.Random(SEED), 0, 0
     for number in range(ROUNDS or 2000):

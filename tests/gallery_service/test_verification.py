@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gallery_service.build import build_gallery, database_path
-from gallery_service.database import open_database
+from gallery_service.build import build_gallery
+from gallery_service.databases.gallery import gallery_database, gallery_file
 from gallery_service.repository import GalleryRepository
 from gallery_service.verification import verify_site
 from ingest.erasures import Erasure, add_erasures
@@ -57,7 +57,7 @@ def test_a_whole_workspace_has_nothing_wrong(indexed_site: SiteConfig) -> None:
 
 def test_a_flipped_bit_in_any_file_is_found_and_named(indexed_site: SiteConfig) -> None:
     draw = random.Random(7)
-    database = database_path(Workspace(indexed_site))
+    database = gallery_file(Workspace(indexed_site))
     whole = database.read_bytes()
     box = (1.5, 2.0, 30.25, 40.0)
     lines = [Erasure(synthetic.pseudo_sha256(name), 1.25, 7.5, box) for name in ("here", "there")]
@@ -76,7 +76,7 @@ def test_a_flipped_bit_in_any_file_is_found_and_named(indexed_site: SiteConfig) 
 def test_a_flipped_bit_in_the_database_is_found_or_changes_nothing(indexed_site: SiteConfig) -> None:
     """Unused bytes of its pages say nothing, and nothing says how they were."""
     draw = random.Random(11)
-    database = database_path(Workspace(indexed_site))
+    database = gallery_file(Workspace(indexed_site))
     whole, said = database.read_bytes(), rows(database)
     found = 0
     for _ in range(25):
@@ -93,7 +93,7 @@ def test_a_flipped_bit_in_the_database_is_found_or_changes_nothing(indexed_site:
 
 def test_a_changed_value_in_a_row_is_found(indexed_site: SiteConfig) -> None:
     """Where SQLite itself sees nothing wrong."""
-    path = database_path(Workspace(indexed_site))
+    path = gallery_file(Workspace(indexed_site))
     for change in (
         "UPDATE tracklets SET first_seen = first_seen + 1 WHERE rowid = 1",
         "UPDATE tracklets SET camera_id = 'cam9' WHERE rowid = 2",
@@ -123,7 +123,7 @@ def test_a_damaged_segment_leaves_the_searches_and_index_makes_it_again(indexed_
 
 
 def test_a_tombstone_is_no_damage(indexed_site: SiteConfig) -> None:
-    repository = GalleryRepository(open_database(database_path(Workspace(indexed_site))))
+    repository = GalleryRepository(gallery_database(Workspace(indexed_site)).open())
     shard, tracklet_id, _ = repository.crop_counts()[0]
     repository.tombstone([(shard, tracklet_id)])
     repository.close()

@@ -1,4 +1,4 @@
-"""Alembic's entry for service.sqlite: migrate the connection that `gallery_service.database` hands over."""
+"""Alembic's entry for users: migrate the connection that `gallery_service.databases.migration` hands over."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from gallery_service.audit.chain import FIRST_PREVIOUS, Entry, canonical_json
+from gallery_service.audit.triggers import append_only_triggers
 
 revision = "0005_audit"
 down_revision = "0004_investigations"
@@ -33,17 +34,8 @@ def upgrade() -> None:
         op.create_index(f"audit_by_{name}", "audit", [column])
     _take_over_searches()
     op.drop_table("searches")
-    for change in ("UPDATE", "DELETE"):
-        op.execute(
-            f"CREATE TRIGGER audit_no_{change.lower()} BEFORE {change} ON audit "
-            "BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END"
-        )
-    # REPLACE deletes without asking the trigger above.
-    op.execute(
-        "CREATE TRIGGER audit_no_replace BEFORE INSERT ON audit "
-        "WHEN NEW.id <> (SELECT coalesce(max(id), 0) + 1 FROM audit) "
-        "BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END"
-    )
+    for statement in append_only_triggers(op.get_bind().dialect.name):
+        op.execute(statement)
 
 
 def _take_over_searches() -> None:

@@ -10,8 +10,10 @@ import httpx
 import pytest
 
 from gallery_service.access.accounts import Accounts
+from gallery_service.access.database import ACCESS
 from gallery_service.access.repository import AccessRepository
 from gallery_service.caller import LOCAL, Role
+from gallery_service.databases.sqlite_file import SqliteFile
 
 from ..conftest import copy_site, run_service
 
@@ -42,7 +44,7 @@ def guarded(built_gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     """The indexed site, served to users only."""
     site = copy_site(built_gallery, tmp_path_factory.mktemp("guarded"))
     sites = tmp_path_factory.mktemp("service")
-    repository = AccessRepository(sites / "service.sqlite")
+    repository = AccessRepository(SqliteFile(sites / "service.sqlite", ACCESS))
     accounts = Accounts(repository)
     keys = {}
     for role in Role:

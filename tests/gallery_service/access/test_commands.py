@@ -13,6 +13,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from gallery_service.__main__ import app
+from gallery_service.access.database import service_database
 from gallery_service.access.identity import Identities
 from gallery_service.access.repository import AccessRepository
 from gallery_service.access.tables import AccessBase
@@ -81,7 +82,7 @@ def test_users_come_change_and_are_disabled() -> None:
 
 def test_a_password_opens_and_another_one_replaces_it(database: Path) -> None:
     add("anna")
-    identities = Identities(database)
+    identities = Identities(service_database())
     assert identities.sign_in("anna", PASSWORD, "here")
     done("users", "password", "anna", "--password-stdin", typed="another long password\n")
     with pytest.raises(ValueError, match="name or password is wrong"):
@@ -97,7 +98,7 @@ def test_a_password_kept_at_a_lower_cost_is_kept_anew(database: Path, monkeypatc
     cheap = PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1).hash(PASSWORD)
     with sqlite3.connect(database) as plain:
         plain.execute("UPDATE users SET password = ?", (cheap,))
-    identities = Identities(database)
+    identities = Identities(service_database())
     identities.sign_in("anna", PASSWORD, "here")
     kept = identities.repository.password("anna")
     assert kept is not None
@@ -115,7 +116,7 @@ def test_keys_are_shown_once_and_revoked(database: Path) -> None:
     assert secret not in listed
     key = json.loads(listed)
     assert (key["user"], key["name"], key["revoked_at"]) == ("anna", "nightly export", None)
-    identities = Identities(database)
+    identities = Identities(service_database())
     found = identities.identify(f"Bearer {secret}", None)
     assert found is not None
     assert (found.caller.name, found.caller.via) == ("anna", "key nightly export")
@@ -151,7 +152,7 @@ def test_wrong_use_is_named(database: Path) -> None:
 
 
 def test_migrations_make_exactly_the_tables_that_queries_use(database: Path) -> None:
-    repository = AccessRepository(database)
+    repository = AccessRepository(service_database())
     with repository._engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), AccessBase.metadata) == []
     repository.close()

@@ -13,10 +13,12 @@ import pytest
 from fastapi import APIRouter, Depends
 from fastapi.routing import iter_route_contexts
 
+from gallery_service.access.database import ACCESS
 from gallery_service.access.identity import Identities
 from gallery_service.access.rules import OPEN, refuse_routes_without_a_rule, rule_of
 from gallery_service.app import create_app
 from gallery_service.caller import Caller, Role, caller_of
+from gallery_service.databases.sqlite_file import SqliteFile
 from gallery_service.settings import ServiceSettings
 from models.images import encode_jpeg
 
@@ -31,7 +33,9 @@ PAGE = {"Accept": "text/html"}
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
     """Method, path and rule of every route."""
-    app = create_app([], ServiceSettings(), Identities(tmp_path_factory.mktemp("none") / "service.sqlite"))
+    app = create_app(
+        [], ServiceSettings(), Identities(SqliteFile(tmp_path_factory.mktemp("none") / "service.sqlite", ACCESS))
+    )
     rows: Table = []
     for route in iter_route_contexts(app.routes):
         path = f"{route.path}/style.css" if route.path == "/static" else str(route.path)
@@ -156,7 +160,7 @@ def test_a_foreign_camera_named_in_a_body_is_not_there_either(guarded: GuardedSe
 
 
 def test_a_route_without_a_rule_stops_the_service(tmp_path: Path) -> None:
-    app = create_app([], ServiceSettings(), Identities(tmp_path / "service.sqlite"))
+    app = create_app([], ServiceSettings(), Identities(SqliteFile(tmp_path / "service.sqlite", ACCESS)))
     more = APIRouter()
 
     @more.get("/forgotten")

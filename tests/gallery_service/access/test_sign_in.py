@@ -13,10 +13,12 @@ import pytest
 
 from gallery_service.access.accounts import Accounts
 from gallery_service.access.attempts import PER_NAME
+from gallery_service.access.database import ACCESS
 from gallery_service.access.gate import COOKIE
 from gallery_service.access.repository import AccessRepository
 from gallery_service.audit.trail import EntryFilter
 from gallery_service.caller import LOCAL, Role
+from gallery_service.databases.sqlite_file import SqliteFile
 from gallery_service.errors import GalleryError
 from gallery_service.serving import listening_socket
 from models.images import encode_jpeg
@@ -205,7 +207,7 @@ def test_a_service_without_users_asks_for_sign_in_from_the_first_user_on(built_g
     with run_service(site.folder, env={"CALR_SITES": str(sites)}) as running:
         assert httpx.get(running.url + ME).json() == {"name": "local", "role": "admin", "rights": None}
         assert not (sites / "service.sqlite").exists()
-        repository = AccessRepository(sites / "service.sqlite")
+        repository = AccessRepository(SqliteFile(sites / "service.sqlite", ACCESS))
         Accounts(repository).add_user(LOCAL, "first", Role.ADMIN, PASSWORD, ["*"])
         repository.close()
         assert httpx.get(running.url + ME).status_code == 401

@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from gallery_service.access.database import ACCESS
 from gallery_service.access.identity import Identities
 from gallery_service.app import create_app
 from gallery_service.caller import LOCAL, Caller, Role, caller_of
 from gallery_service.clips import cut_clip
+from gallery_service.databases.sqlite_file import SqliteFile
 from gallery_service.erasure.erased_tracklets import ErasuresUnreadable
 from gallery_service.erasure.orders import find_order, write_order
 from gallery_service.erasure.retention import keep_retention, keeping_retention
@@ -170,7 +172,7 @@ def as_(name: str, role: Role, cameras: frozenset[str] | None) -> Caller:
 
 
 def test_over_the_api(site: SiteConfig, search: SiteSearch) -> None:
-    app = create_app([search], search.settings, Identities(search.site.folder / "service.sqlite"))
+    app = create_app([search], search.settings, Identities(SqliteFile(search.site.folder / "service.sqlite", ACCESS)))
     address = "/api/v1/sites/toy/erasures"
     somebody = person(site)
     with TestClient(app, base_url="http://localhost", headers={"host": "localhost"}) as client:
@@ -232,7 +234,7 @@ def test_over_the_api(site: SiteConfig, search: SiteSearch) -> None:
 def test_only_admins_erase_and_only_what_they_may_see(
     site: SiteConfig, search: SiteSearch, caller: Caller, read: int, write: int
 ) -> None:
-    app = create_app([search], search.settings, Identities(search.site.folder / "service.sqlite"))
+    app = create_app([search], search.settings, Identities(SqliteFile(search.site.folder / "service.sqlite", ACCESS)))
     app.dependency_overrides[caller_of] = lambda: caller
     address = "/api/v1/sites/toy/erasures"
     with TestClient(app, base_url="http://localhost") as client:

@@ -15,7 +15,9 @@ import pytest
 import yaml
 from PIL import Image
 
+from gallery_service.databases.gallery import gallery_database
 from ingest.site import SiteConfig
+from ingest.workspace import Workspace
 from models.images import encode_jpeg
 
 from .. import synthetic
@@ -25,8 +27,17 @@ BASE = "/api/v1/sites/toy"
 CASES = f"{BASE}/investigations"
 
 
+@pytest.fixture(scope="module", params=["file", "server"])
+def database(request: pytest.FixtureRequest, built_gallery: Path) -> Iterator[None]:
+    """Rows lie in SQLite files, then in PostgreSQL."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "server":
+            patch.setenv("CALR_DATABASE", request.getfixturevalue("postgres").new_database())
+        yield
+
+
 @pytest.fixture(scope="module")
-def place(built_gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> SiteConfig:
+def place(database: None, built_gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> SiteConfig:
     """The indexed site with a map."""
     site = copy_site(built_gallery, tmp_path_factory.mktemp("cases"))
     content = yaml.safe_load(site.file.read_text())
@@ -337,25 +348,28 @@ def test_a_closed_investigation_is_read_but_not_worked_on(client: httpx.Client, 
 
 
 def test_deleting_an_investigation_deletes_all_of_it(client: httpx.Client, case: str, place: SiteConfig) -> None:
-    import sqlite3
-
     crop = ("crop.jpg", encode_jpeg(synthetic.query_crop(0)), "image/jpeg")
     params = {"investigation": number_of(case), "keep_image": "true"}
     found = client.post(f"{BASE}/search", files={"image": crop}, params=params).json()
     decide(client, case, found["matches"][0]["tracklet_id"], "confirmed")
     client.patch(case, json={"shared_with": ["ann"]})
-    database = sqlite3.connect(place.folder / "gallery" / "gallery.sqlite")
-    row = "SELECT number FROM investigations WHERE investigation_id = ?"
-    (number,) = database.execute(row, [number_of(case)]).fetchone()
+    engine = gallery_database(Workspace(place)).open()
+
+    def counted(table: str, condition: str) -> int:
+        with engine.connect() as connection:
+            return int(connection.exec_driver_sql(f"SELECT count(*) FROM {table} WHERE {condition}").scalar_one())
+
+    with engine.connect() as connection:
+        row = f"SELECT number FROM investigations WHERE investigation_id = '{number_of(case)}'"
+        number = connection.exec_driver_sql(row).scalar_one()
     tables = [f"investigation_{name}" for name in ("readers", "queries", "pictures", "hits")]
 
     def rows() -> list[int]:
-        counted = "SELECT COUNT(*) FROM {} WHERE investigation = ?"
-        return [database.execute(counted.format(table), [number]).fetchone()[0] for table in tables]
+        return [counted(table, f"investigation = {number}") for table in tables]
 
     assert rows() == [1, 1, 1, 1]
     assert client.delete(case).status_code == 204
     assert rows() == [0, 0, 0, 0]
-    database.close()
+    engine.dispose()
     for answer in (client.get(case), client.delete(case), client.get(f"{case}/timeline"), client.patch(case, json={})):
         assert answer.status_code == 404

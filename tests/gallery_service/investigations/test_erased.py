@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -10,6 +9,7 @@ import pytest
 
 from gallery_service.build import build_gallery, compact_gallery
 from gallery_service.caller import LOCAL, Caller, Role
+from gallery_service.databases.gallery import gallery_database
 from gallery_service.investigations.schemas import HitDecision, Investigation, NewInvestigation
 from gallery_service.investigations.service import Investigations
 from gallery_service.search import SearchRequest, SiteSearch
@@ -22,6 +22,8 @@ from ingest.workspace import Workspace
 from .. import synthetic
 
 CASE = "c" * 32
+
+pytestmark = pytest.mark.usefixtures("either_database")
 
 
 @pytest.fixture
@@ -92,10 +94,9 @@ def test_an_erased_hit_keeps_its_decision_and_nothing_of_whom_it_showed(
     }
     assert [query.tracklet_id for query in found.query_list] == [other]
     assert [one.tracklet_id for one in Investigations(search, LOCAL).timeline(CASE).sightings] == [second]
-    with sqlite3.connect(search.site.folder / "gallery" / "gallery.sqlite") as database:
-        for table in ("investigation_hits", "investigation_queries"):
-            for row in database.execute(f"SELECT * FROM {table}"):
-                assert first not in map(str, row)
+    kept = list(gallery_database(Workspace(search.site)).rows())
+    assert {"investigation_hits", "investigation_queries"} <= {table for table, _ in kept}
+    assert not [row for table, row in kept if table.startswith("investigation") and first in map(str, row)]
 
 
 def test_somebody_with_rights_to_some_cameras_does_not_see_what_is_left(search: SiteSearch) -> None:

@@ -12,8 +12,10 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
 
 from gallery_service.access.accounts import Accounts
+from gallery_service.access.database import ACCESS
 from gallery_service.access.repository import AccessRepository
 from gallery_service.caller import LOCAL, Role
+from gallery_service.databases.sqlite_file import SqliteFile
 from models.images import encode_jpeg
 from tests.gallery_service import synthetic
 from tests.gallery_service.conftest import RunningService, copy_site, run_service
@@ -27,7 +29,7 @@ PASSWORD = "correct horse battery"
 def accounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Accounts]]:
     """Where users are kept, and an admin of everything, an investigator of one camera and a viewer."""
     folder = tmp_path_factory.mktemp("users")
-    repository = AccessRepository(folder / "service.sqlite")
+    repository = AccessRepository(SqliteFile(folder / "service.sqlite", ACCESS))
     made = Accounts(repository)
     for name, role, rights in (
         ("ada", Role.ADMIN, ["*"]), ("ines", Role.INVESTIGATOR, ["toy/cam1"]), ("vic", Role.VIEWER, ["toy"]),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from gallery_service.audit.triggers import append_only_triggers
+
 revision = "0001_access"
 down_revision = None
 branch_labels = None
@@ -60,17 +62,8 @@ def upgrade() -> None:
     )
     for name, column in (("who", "who"), ("action", "action"), ("time", "at")):
         op.create_index(f"audit_by_{name}", "audit", [column])
-    for change in ("UPDATE", "DELETE"):
-        op.execute(
-            f"CREATE TRIGGER audit_no_{change.lower()} BEFORE {change} ON audit "
-            "BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END"
-        )
-    # REPLACE deletes without asking the trigger above.
-    op.execute(
-        "CREATE TRIGGER audit_no_replace BEFORE INSERT ON audit "
-        "WHEN NEW.id <> (SELECT coalesce(max(id), 0) + 1 FROM audit) "
-        "BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END"
-    )
+    for statement in append_only_triggers(op.get_bind().dialect.name):
+        op.execute(statement)
 
 
 def downgrade() -> None:

@@ -1,0 +1,137 @@
+"""A database in a SQLite file: write-ahead log, foreign keys, and nothing left of what was deleted."""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+import time
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DatabaseError
+
+from gallery_service.databases.database import Contents, Database
+from gallery_service.databases.migration import is_current, upgrade
+from gallery_service.errors import GalleryError
+
+_SCRUB_S = 30.0
+_MOST_SHOWN = 20
+
+
+class SqliteFile(Database):
+    """A SQLite file.
+
+    Args:
+        path: of the file; `open` makes it, and its folder.
+        contents: what it is for.
+    """
+
+    def __init__(self, path: Path, contents: Contents) -> None:
+        self.place: Path = path
+        self._contents = contents
+
+    def identity(self) -> Hashable | None:
+        """As `Database.identity`: a file that was moved away or put back from a backup is another one."""
+        try:
+            stat = self.place.stat()
+        except FileNotFoundError:
+            return None
+        return stat.st_dev, stat.st_ino
+
+    def open(self) -> Engine:
+        """As `Database.open`."""
+        path, contents = self.place, self._contents
+        path.parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 30.0})
+        event.listen(engine, "connect", _configure)
+        event.listen(engine, "begin", _begin)
+        try:
+            with engine.connect() as connection:
+                current = is_current(connection, contents.migrations)
+            if not current:
+                with engine.connect().execution_options(writes=True) as connection, connection.begin():
+                    upgrade(connection, contents.migrations, path)
+        except DatabaseError as error:
+            engine.dispose()
+            raise GalleryError(f"{path}: not a database that can be read ({error.orig}); {contents.remedy}") from error
+        except BaseException:
+            engine.dispose()
+            raise
+        return engine
+
+    def empty_log(self) -> None:
+        """Bring everything out of the write-ahead log into the database, and empty the log: what was deleted must not
+        be read from it. A reader that is at work puts it off."""
+        with closing(sqlite3.connect(self.place, timeout=_SCRUB_S, isolation_level=None)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def scrub(self) -> None:
+        """As `Database.scrub`: neither in free pages nor in the write-ahead log."""
+        try:
+            with closing(sqlite3.connect(self.place, timeout=_SCRUB_S, isolation_level=None)) as connection:
+                connection.execute("PRAGMA secure_delete=ON")
+                connection.execute("VACUUM")
+                give_up = time.monotonic() + _SCRUB_S
+                while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                    if time.monotonic() > give_up:
+                        raise GalleryError(
+                            f"{self.place}: in use all the time, so that its log cannot be emptied; run this again"
+                        )
+                    time.sleep(0.1)
+        except sqlite3.Error as error:
+            raise GalleryError(f"{self.place}: cannot be rid of what was deleted ({error}); run this again") from None
+
+    def rows(self) -> Iterator[tuple[str, Sequence[object]]]:
+        """As `Database.rows`, with SQLite alone, and without changing anything."""
+        with closing(sqlite3.connect(f"{self.place.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+            for (table,) in tables:
+                for row in connection.execute(f'SELECT * FROM "{table}"'):  # noqa: S608 its own name
+                    yield table, row
+
+    def inconsistencies(self) -> list[str]:
+        """What SQLite itself finds wrong. Every index holds its columns once more, and they are compared."""
+        with closing(sqlite3.connect(self.place)) as connection:
+            connection.text_factory = lambda text: text.decode("utf-8", "replace")  # it quotes what it found
+            try:
+                found = [row[0] for row in connection.execute(f"PRAGMA integrity_check({_MOST_SHOWN})")]
+                orphans = [
+                    f"a row of {row[0]} belongs to nothing" for row in connection.execute("PRAGMA foreign_key_check")
+                ]
+            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter where the error itself quotes
+                return [f"{error}; restore it from a backup"]
+        return [f"{problem}; restore it from a backup" for problem in found if problem != "ok"] + orphans[:_MOST_SHOWN]
+
+    def changed_definitions(self) -> list[str]:
+        """As `Database.changed_definitions`."""
+        with tempfile.TemporaryDirectory() as folder:
+            fresh = SqliteFile(Path(folder) / self.place.name, self._contents)
+            fresh.open().dispose()
+            found, wanted = self._definitions(), fresh._definitions()
+        changed = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
+        return [f"the definition of {name} was changed; restore it from a backup" for name in changed]
+
+    def _definitions(self) -> dict[str, str | None]:
+        with closing(sqlite3.connect(self.place)) as connection:
+            return dict(connection.execute("SELECT type || ' ' || name, sql FROM sqlite_master").fetchall())
+
+
+def _configure(connection: Any, _record: object) -> None:
+    # SQLAlchemy shall say when a transaction begins, not sqlite3's module, which leaves DDL outside.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    # What is erased is overwritten, not only unlinked.
+    cursor.execute("PRAGMA secure_delete=ON")
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    # A reader that turns writer halfway can fail at once, without waiting: writers say so from the start.
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,65 @@
+"""A gallery's database in a file: how it is opened, and what an older version of the program left in one."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from gallery_service.audit.chain import Verdict
+from gallery_service.audit.trail import EntryFilter
+from gallery_service.caller import LOCAL
+from gallery_service.databases.gallery import GALLERY
+from gallery_service.databases.sqlite_file import SqliteFile
+from gallery_service.errors import GalleryError
+from gallery_service.repository import GalleryRepository
+
+
+def test_uses_the_write_ahead_log_and_foreign_keys(tmp_path: Path) -> None:
+    with SqliteFile(tmp_path / "gallery.sqlite", GALLERY).open().connect() as connection:
+        assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
+        assert connection.execute(text("PRAGMA foreign_keys")).scalar() == 1
+
+
+def test_what_is_no_database_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "gallery.sqlite"
+    path.write_bytes(b"not a database" * 1000)
+    with pytest.raises(GalleryError, match=r"gallery\.sqlite.*backup"):
+        SqliteFile(path, GALLERY).open()
+
+
+def test_the_record_of_searches_becomes_the_beginning_of_the_audit_log(tmp_path: Path) -> None:
+    path = tmp_path / "gallery.sqlite"
+    migrate_to(path, "0004_investigations")
+    with sqlite3.connect(path) as plain:
+        for n in (1, 2):
+            plain.execute(
+                "INSERT INTO searches VALUES (?, ?, ?, 'eve', 'toy', ?, 'm-1', NULL, 'cam1/v/1', ?, ?)",
+                (n, f"q{n}", n, None if n == 1 else "case 7", '{"top_k": 5, "cameras": ["b", "a"]}', '["cam2/v/3"]'),
+            )
+    repository = GalleryRepository(SqliteFile(path, GALLERY).open())
+    assert repository.audit.verify() == Verdict(2, repository.audit.head()[1], None)
+    second, first = (entry for entry, _ in repository.audit.newest(EntryFilter(), None, 10))
+    assert (first.at, first.who, first.action, first.purpose) == (1, "eve", "search", None)
+    assert (second.at, second.purpose) == (2, "case 7")
+    assert json.loads(first.details) == {
+        "query_id": "q1", "model_version": "m-1", "query_image_sha256": [], "query_tracklet_id": "cam1/v/1",
+        "filters": {"top_k": 5, "cameras": ["b", "a"]}, "shown": ["cam2/v/3"],
+    }  # fmt: skip
+    repository.record(LOCAL, "search", {"query_id": "q3"})
+    assert repository.audit.verify().problem is None
+
+
+def migrate_to(path: Path, revision: str) -> None:
+    """A database as an older version of this program left it."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(GALLERY.migrations))
+    with create_engine(f"sqlite:///{path}").begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)

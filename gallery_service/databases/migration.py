@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from alembic.script import ScriptDirectory
 
-# Alembic's context is global to the process.
-_migrating = threading.Lock()
+migrating = threading.Lock()
+"""Held by whoever upgrades, from before the transaction begins: Alembic's context is global to the process."""
 
 
 def is_current(connection: Connection, migrations: Path) -> bool:
@@ -32,7 +32,7 @@ def upgrade(connection: Connection, migrations: Path, place: object) -> None:
     """Migrate to this version's schema.
 
     Args:
-        connection: in a transaction that was begun for writing.
+        connection: in a transaction that was begun for writing, while `migrating` was held.
         migrations: Alembic's folder for it.
         place: how the message names the database.
 
@@ -47,10 +47,9 @@ def upgrade(connection: Connection, migrations: Path, place: object) -> None:
             f"{place}: written by a newer version of this program (schema {found}, known up to "
             f"{scripts.get_current_head()}); update the program"
         )
-    with _migrating:
-        config = _config(migrations)
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+    config = _config(migrations)
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
 
 
 def _config(migrations: Path) -> Config:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from gallery_service.databases.database import Contents, Database
 from gallery_service.databases.marker import Marker, new_marker, read_marker, write_marker
-from gallery_service.databases.migration import is_current, upgrade
+from gallery_service.databases.migration import is_current, migrating, upgrade
 from gallery_service.databases.postgres_definitions import definitions
 from gallery_service.databases.postgres_server import VARIABLE, postgres_engine, server_name
 from gallery_service.errors import BadQuery, GalleryError
@@ -62,7 +62,8 @@ class PostgresSchema(Database):
                 there = self._identity(connection) is not None
                 current = there and is_current(connection, migrations)
             if not current:
-                with self._engine.connect().execution_options(writes=True) as connection, connection.begin():
+                writing = self._engine.connect().execution_options(writes=True)
+                with migrating, writing as connection, connection.begin():
                     marker = self._claim(connection)
                     upgrade(connection, migrations, self.place)
                     _prepare_texts(connection)
@@ -139,7 +140,8 @@ class PostgresSchema(Database):
     def changed_definitions(self) -> list[str]:
         """As `Database.changed_definitions`: the same is made beside it, compared, and never committed."""
         fresh = f"{self._schema}_as_made"
-        with self._engine.connect().execution_options(writes=True) as connection, connection.begin() as transaction:
+        writing = self._engine.connect().execution_options(writes=True)
+        with migrating, writing as connection, connection.begin() as transaction:
             found = definitions(connection, self._schema)
             connection.exec_driver_sql(f'CREATE SCHEMA "{fresh}"')
             connection.exec_driver_sql(f'SET LOCAL search_path TO "{fresh}"')

@@ -14,10 +14,10 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError
 
 from gallery_service.databases.database import Contents, Database
-from gallery_service.databases.migration import is_current, upgrade
+from gallery_service.databases.migration import is_current, migrating, upgrade
 from gallery_service.errors import GalleryError
 
-_SCRUB_S = 30.0
+_WAIT_S = 30.0
 _MOST_SHOWN = 20
 
 
@@ -45,14 +45,14 @@ class SqliteFile(Database):
         """As `Database.open`."""
         path, contents = self.place, self._contents
         path.parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 30.0})
+        engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": _WAIT_S})
         event.listen(engine, "connect", _configure)
         event.listen(engine, "begin", _begin)
         try:
             with engine.connect() as connection:
                 current = is_current(connection, contents.migrations)
             if not current:
-                with engine.connect().execution_options(writes=True) as connection, connection.begin():
+                with migrating, engine.connect().execution_options(writes=True) as connection, connection.begin():
                     upgrade(connection, contents.migrations, path)
         except DatabaseError as error:
             engine.dispose()
@@ -65,16 +65,16 @@ class SqliteFile(Database):
     def empty_log(self) -> None:
         """Bring everything out of the write-ahead log into the database, and empty the log: what was deleted must not
         be read from it. A reader that is at work puts it off."""
-        with closing(sqlite3.connect(self.place, timeout=_SCRUB_S, isolation_level=None)) as connection:
+        with closing(sqlite3.connect(self.place, timeout=_WAIT_S, isolation_level=None)) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def scrub(self) -> None:
         """As `Database.scrub`: neither in free pages nor in the write-ahead log."""
         try:
-            with closing(sqlite3.connect(self.place, timeout=_SCRUB_S, isolation_level=None)) as connection:
+            with closing(sqlite3.connect(self.place, timeout=_WAIT_S, isolation_level=None)) as connection:
                 connection.execute("PRAGMA secure_delete=ON")
                 connection.execute("VACUUM")
-                give_up = time.monotonic() + _SCRUB_S
+                give_up = time.monotonic() + _WAIT_S
                 while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
                     if time.monotonic() > give_up:
                         raise GalleryError(
@@ -123,12 +123,25 @@ def _configure(connection: Any, _record: object) -> None:
     # SQLAlchemy shall say when a transaction begins, not sqlite3's module, which leaves DDL outside.
     connection.isolation_level = None
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
+    _use_write_ahead_log(cursor)
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
     # What is erased is overwritten, not only unlinked.
     cursor.execute("PRAGMA secure_delete=ON")
     cursor.close()
+
+
+def _use_write_ahead_log(cursor: sqlite3.Cursor) -> None:
+    # Of a new file that several open at once, only one can change this, and SQLite lets the others fail unwaited.
+    give_up = time.monotonic() + _WAIT_S
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                raise
+            time.sleep(0.01)
 
 
 def _begin(connection: Connection) -> None:

@@ -49,7 +49,7 @@ class PostgresServer:
                 shutil.chown(path, self._user)
         self._run(
             "initdb", "--username=calr", f"--pwfile={password}", "--auth=scram-sha-256", "--encoding=UTF8",
-            "--locale=C.UTF-8", "--no-sync",
+            "--locale=C.UTF-8", "--data-checksums", "--no-sync",
         )  # fmt: skip
         with (self.data / "postgresql.conf").open("a") as settings:
             settings.write(

@@ -108,6 +108,17 @@ def test_readers_cannot_write(repository: GalleryRepository) -> None:
     repository.close()
 
 
+def test_text_is_compared_by_code_points_in_every_locale(repository: GalleryRepository, server_database: str) -> None:
+    """The tests' server knows no language whose order another could be."""
+    with psycopg.connect(server_database) as connection:
+        found = connection.execute(
+            "SELECT collation_name, count(*) FROM information_schema.columns WHERE table_schema = 'site_toy' "
+            "AND data_type = 'character varying' AND table_name <> 'alembic_version' GROUP BY 1"
+        ).fetchall()
+    assert [name for name, _ in found] == ["C"] and found[0][1] > 30
+    repository.close()
+
+
 def test_what_text_cannot_hold_is_the_clients_mistake(repository: GalleryRepository) -> None:
     with pytest.raises(BadQuery, match="NUL"):
         repository.record(LOCAL, "search", {}, purpose="a\0b")

@@ -28,6 +28,7 @@ from gallery_service.erasure.routes import erasures
 from gallery_service.errors import DatabaseUnavailable, Forbidden, GalleryError
 from gallery_service.internal_errors import InternalErrors
 from gallery_service.investigations.endpoints import investigations
+from gallery_service.keeping_up import keeping_up
 from gallery_service.limits import BodyLimit, RequestLimit
 from gallery_service.measurements import Measurements, RequestMeasurement
 from gallery_service.openapi import describe
@@ -59,7 +60,8 @@ def create_app(sites: Iterable[SiteSearch], settings: ServiceSettings, identitie
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
+        with keeping_up(served.values(), settings.look_every_s):
+            yield
         for site in served.values():
             site.close()
         identities.close()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,8 @@ import numpy as np
 from gallery_service.filters import NO_TIME, FilterColumns
 from gallery_service.index import TrackletIndex
 from gallery_service.repository import GalleryRepository, SearchableTracklet, StoredTracklet
-from gallery_service.segment_cache import SegmentCache, tracklet_vectors
+from gallery_service.segments import read_segment
+from gallery_service.tracklet_vectors import TrackletVectors, gather_vectors
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
@@ -28,8 +30,8 @@ class LoadedGallery:
     Attributes:
         generation: of the rows it was loaded from.
         current_model: what models/current named then, None for nothing; it may not have indexed the site yet.
-        columns, index, shards: row i of the one is row i of the others. A tracklet id says who is meant only together
-            with its shard: a recording that is ingested anew gives its ids again.
+        columns, index, held: row i of the one is row i of the others. The index searches the vectors where `held` has
+            them.
         left_out: tracklets that this model has no vector of yet.
     """
 
@@ -38,9 +40,14 @@ class LoadedGallery:
     bundle: Bundle
     embedder: Embedder
     columns: FilterColumns
-    shards: Sequence[str]
+    held: TrackletVectors
     index: TrackletIndex
     left_out: int
+
+    @property
+    def shards(self) -> Sequence[str]:
+        """The shard of each row."""
+        return self.held.shards
 
     def row(self, tracklet: StoredTracklet) -> int | None:
         """The row of a tracklet; None when this gallery has no vector of it, or has one of another by its id."""
@@ -49,43 +56,52 @@ class LoadedGallery:
 
 
 def load_gallery(
-    segments: SegmentCache,
+    gallery: Path,
     repository: GalleryRepository,
     bundle: Bundle,
     embedder: Embedder,
     camera_ids: Sequence[str],
     current_model: str | None,
+    before: LoadedGallery | None = None,
 ) -> LoadedGallery:
     """Read the rows and the segments of one model.
 
     Args:
-        segments: reads them, and has those that were read before.
+        gallery: the workspace's gallery folder.
         bundle, embedder: the model.
         camera_ids: the site's; tracklets of a camera that site.yaml no longer has stay findable.
         current_model: see `LoadedGallery`.
+        before: the one loaded before, which spares reading its segments again.
 
     Raises:
         SegmentError: a segment is damaged or was removed meanwhile.
     """
     searchable = repository.searchable(bundle.version)
-    rows, vectors = tracklet_vectors(segments.read(searchable.segments), searchable.tracklets, bundle.embedding_dim)
+    rows, held = gather_vectors(
+        lambda name: read_segment(gallery, name, tensors=("means",)),
+        bundle.version,
+        bundle.embedding_dim,
+        searchable.segments,
+        searchable.tracklets,
+        None if before is None else before.held,
+    )
     all_cameras = list(dict.fromkeys([*camera_ids, *sorted({row.camera_id for row in rows})]))
     return LoadedGallery(
         generation=searchable.generation,
         current_model=current_model,
         bundle=bundle,
         embedder=embedder,
-        columns=_columns(rows, all_cameras),
-        shards=[row.shard for row in rows],
-        index=TrackletIndex(vectors),
+        columns=_columns(rows, held.tracklet_ids, all_cameras),
+        held=held,
+        index=TrackletIndex(held.vectors),
         left_out=len(searchable.tracklets) - len(rows),
     )
 
 
-def _columns(rows: Sequence[SearchableTracklet], camera_ids: list[str]) -> FilterColumns:
+def _columns(rows: Sequence[SearchableTracklet], tracklet_ids: Sequence[str], camera_ids: list[str]) -> FilterColumns:
     camera_number = {camera_id: number for number, camera_id in enumerate(camera_ids)}
     return FilterColumns(
-        tracklet_ids=[row.tracklet_id for row in rows],
+        tracklet_ids=tracklet_ids,
         camera_ids=camera_ids,
         camera=np.array([camera_number[row.camera_id] for row in rows], np.int32),
         first_seen=np.array([NO_TIME if row.first_seen is None else row.first_seen for row in rows], np.int64),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -68,6 +69,20 @@ class RecentQueries:
             self._drop_old()
             found = self._queries.get(query_id)
         return found[1] if found is not None and found[1].asked_by == asked_by else None
+
+    def forget(self, erased: Callable[[list[StoredTracklet]], Collection[str]]) -> None:
+        """Let go of the searches that started from somebody who was erased since.
+
+        Args:
+            erased: the ids of those among some tracklets.
+        """
+        with self._lock:
+            self._drop_old()
+            started = {key: query.tracklet for key, (_, query) in self._queries.items() if query.tracklet is not None}
+        gone = erased(list(started.values()))
+        with self._lock:
+            for key in [key for key, tracklet in started.items() if tracklet.tracklet_id in gone]:
+                self._queries.pop(key, None)
 
     def _drop_old(self) -> None:
         while self._queries:

@@ -11,8 +11,9 @@ import logging
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -41,7 +42,6 @@ from gallery_service.recall_probe import RecallProbe
 from gallery_service.recent_queries import AskedQuery, RecentQueries
 from gallery_service.repository import GalleryRepository, StoredTracklet, VisibleGallery
 from gallery_service.schemas import CameraInfo, Match, PersonBoxes, SearchAnswer, SiteInfo, SiteSummary
-from gallery_service.segment_cache import SegmentCache
 from gallery_service.settings import ServiceSettings
 from gallery_service.site_map import Picture, SiteMapPicture
 from ingest.content_hash import RecordingFinder
@@ -122,11 +122,10 @@ class SiteSearch:
         self._erased = ErasedTracklets(self._workspace)
         self._clips = ClipCache(settings.clip_cache_bytes)
         self._clips_of: tuple[int, ...] | None = None
-        self._hidden: tuple[LoadedGallery, tuple[int, ...], NDArray[np.int64]] | None = None
+        self._hidden: tuple[weakref.ref[LoadedGallery], tuple[int, ...], NDArray[np.int64]] | None = None
         self._boxes = BoxProposer(settings.max_image_pixels)
         self._map = SiteMapPicture()
         self._recordings = RecordingFinder(self._workspace)
-        self._segments = SegmentCache(self._workspace.gallery)
         self._recorded = Recently()
         self._repository: GalleryRepository | None = None
         self._database = gallery_database(self._workspace)
@@ -281,9 +280,10 @@ class SiteSearch:
         allowed = gallery.columns.allowed(filters, caller.cameras(self.name))
         stamp = self._erased.stamp()
         known = self._hidden
-        if known is None or known[0] is not gallery or known[1] != stamp:
+        if known is None or known[0]() is not gallery or known[1] != stamp:
             rows = (gallery.columns.row(name) for name in self._open().erased_tracklets())
-            known = gallery, stamp, np.array([row for row in rows if row is not None], np.int64)
+            # Weakly: a gallery that another has taken the place of must not stay in memory.
+            known = weakref.ref(gallery), stamp, np.array([row for row in rows if row is not None], np.int64)
             self._hidden = known
         if not len(known[2]):
             return allowed
@@ -471,10 +471,7 @@ class SiteSearch:
             erased=self._erased.regions(tracklet.recording_sha256),
         )
         # The mask and erasures are part of the key: a clip cut before must not be served after.
-        erasures = self._erased.stamp()
-        if erasures != self._clips_of:
-            self._clips.clear()
-            self._clips_of = erasures
+        erasures = self._drop_clips()
         key = (tracklet.shard, tracklet_id, span, recording, repr(camera.mask), erasures)
 
         def cut() -> bytes:
@@ -634,6 +631,25 @@ class SiteSearch:
 
     # Keeping up with what changes on disk.
 
+    def keep_up(self) -> None:
+        """Let go of what was erased, and load the gallery anew when it has changed, without anybody asking.
+
+        Raises:
+            ErasuresUnreadable: nobody can say who was erased.
+        """
+        self._drop_clips()
+        self.recent_queries.forget(self._erased.among)
+        with suppress(NotIndexed):  # whoever asks is told
+            self.refresh()
+
+    def _drop_clips(self) -> tuple[int, ...]:
+        """Forget the clips that were cut before somebody was erased; what `ErasedTracklets.stamp` is now."""
+        stamp = self._erased.stamp()
+        if stamp != self._clips_of:
+            self._clips.clear()
+            self._clips_of = stamp
+        return stamp
+
     def refresh(self) -> LoadedGallery:
         """What can be searched now, loaded anew when it has changed.
 
@@ -684,7 +700,9 @@ class SiteSearch:
         cameras = [camera.id for camera in self._site.cameras]
         while True:
             try:
-                return load_gallery(self._segments, repository, bundle, embedder, cameras, current)
+                return load_gallery(
+                    self._workspace.gallery, repository, bundle, embedder, cameras, current, before=previous
+                )
             except SegmentError as error:
                 # Replaced by a compaction since the rows were read, or damaged: then the rest is searched on, and the
                 # index command makes it again.

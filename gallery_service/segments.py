@@ -25,13 +25,15 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gallery_service.errors import SegmentError
+from gallery_service.own_memory import own_memory
 from models.atomic import write_bytes
 
 SUFFIX = ".safetensors"
@@ -196,7 +198,7 @@ def read_segment(gallery: Path, name: str, tensors: Collection[str] = tuple(_DTY
     """
     path = segment_path(gallery, name)
     try:
-        with path.open("rb") as file:
+        with path.open("rb", buffering=0) as file:  # a buffer would keep some of it
             return _read(file, name, tensors)
     except FileNotFoundError:
         raise SegmentError(f"{path}: missing; run the index command again", name) from None
@@ -208,7 +210,7 @@ class _Damaged(Exception):  # noqa: N818 caught above
     pass
 
 
-def _read(file: BinaryIO, name: str, wanted: Collection[str]) -> Segment:
+def _read(file: FileIO, name: str, wanted: Collection[str]) -> Segment:
     size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(8), "little")
     if length > min(size, _MAX_HEADER):
@@ -247,7 +249,7 @@ def _read(file: BinaryIO, name: str, wanted: Collection[str]) -> Segment:
     )
 
 
-def _tensor(file: BinaryIO, start: int, entry: dict[str, Any], key: str, sha256: str, wanted: bool) -> NDArray[Any]:
+def _tensor(file: FileIO, start: int, entry: dict[str, Any], key: str, sha256: str, wanted: bool) -> NDArray[Any]:
     dtype, shape = _DTYPES[key], tuple(entry["shape"])
     if entry["dtype"] != _FORMAT_NAMES[dtype]:
         raise _Damaged(f"{key} is {entry['dtype']}")
@@ -255,7 +257,14 @@ def _tensor(file: BinaryIO, start: int, entry: dict[str, Any], key: str, sha256:
         return np.empty((0, *shape[1:]), dtype)
     begin, end = entry["data_offsets"]
     file.seek(start + begin)
-    content = file.read(end - begin)
+    memory = own_memory(end - begin)
+    content = memoryview(memory)[: end - begin]
+    done = 0
+    while done < len(content):
+        count = file.readinto(content[done:])
+        if not count:
+            raise _Damaged("it is cut off")
+        done += count
     if hashlib.sha256(content).hexdigest() != sha256:
         raise _Damaged(f"the checksum of its {key} does not match")
     return np.frombuffer(content, dtype).reshape(shape)

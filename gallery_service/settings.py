@@ -29,6 +29,8 @@ class ServiceSettings(BaseSettings):
         clip_max_width: clips of wider recordings are scaled down, pixels.
         session_hours: a browser has to sign in again after so long.
         session_idle_minutes: and after so long without a request.
+        look_every_s: how often it looks by itself whether a site has changed, so that what was erased leaves its memory
+            though nobody asks it anything.
         shutdown_s: how long running requests may take after Ctrl-C.
     """
 
@@ -49,4 +51,5 @@ class ServiceSettings(BaseSettings):
     clip_max_width: Annotated[int, Field(ge=64)] = 1280
     session_hours: Annotated[float, Field(gt=0)] = 12.0
     session_idle_minutes: Annotated[float, Field(gt=0)] = 60.0
+    look_every_s: Annotated[float, Field(gt=0)] = 5.0
     shutdown_s: Annotated[int, Field(ge=0)] = 5

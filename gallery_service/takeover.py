@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from gallery_service.errors import DatabaseUnavailable
 from gallery_service.loaded_gallery import LoadedGallery, load_gallery
 from gallery_service.repository import GalleryRepository
-from gallery_service.segment_cache import SegmentCache
 from gallery_service.segments import read_segment
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def check_takeover(
     """
     draw = random.Random(bundle.version)
     try:
-        loaded = load_gallery(SegmentCache(gallery), repository, bundle, embedder, [], bundle.version)
+        loaded = load_gallery(gallery, repository, bundle, embedder, [], bundle.version)
         return [
             *crops_without_vector(gallery, repository, bundle.version),
             *_not_found_by_themselves(loaded, draw),

@@ -14,8 +14,8 @@ from gallery_service.compaction import compact, remove_unnamed, store_segment
 from gallery_service.databases.gallery import GALLERY
 from gallery_service.databases.sqlite_file import SqliteFile
 from gallery_service.repository import GalleryRepository
-from gallery_service.segment_cache import SegmentCache, tracklet_vectors
-from gallery_service.segments import day_of, make_segment, read_segment
+from gallery_service.segments import Segment, day_of, make_segment, read_segment
+from gallery_service.tracklet_vectors import TrackletVectors, gather_vectors
 
 DIM = 4
 DAY_US = 86_400_000_000
@@ -29,6 +29,8 @@ class Gallery:
         self.folder = folder
         self.repository = GalleryRepository(SqliteFile(folder / "gallery.sqlite", GALLERY).open())
         self.expected: dict[tuple[str, str], np.ndarray] = {}
+        self.held: TrackletVectors | None = None
+        self.reads: list[str] = []
 
     def put(self, shard: str, days: list[int], recording: str | None = None, version: str = MODEL) -> None:
         """A shard of camera "cam1" with a tracklet of two crops for each day given."""
@@ -65,13 +67,26 @@ class Gallery:
             self.expected.pop(row, None)
 
     def found(self, version: str = MODEL) -> dict[tuple[str, str], np.ndarray]:
-        """What a search could find: read anew, nothing remembered."""
-        searchable = self.repository.searchable(version)
-        tracklets, vectors = tracklet_vectors(
-            SegmentCache(self.folder).read(searchable.segments), searchable.tracklets, DIM
-        )
-        assert len(tracklets) == len(searchable.tracklets)
-        return {(one.shard, one.tracklet_id): vector for one, vector in zip(tracklets, vectors, strict=True)}
+        """What a search could find, the same when it is read anew and when it is filled from what was in memory."""
+        searchable, before = self.repository.searchable(version), self.held
+
+        def gather(before: TrackletVectors | None) -> dict[tuple[str, str], np.ndarray]:
+            found, held = gather_vectors(self.read, version, DIM, searchable.segments, searchable.tracklets, before)
+            assert found == searchable.tracklets
+            self.held = held
+            rows = zip(held.shards, held.tracklet_ids, strict=True)
+            assert list(rows) == [(one.shard, one.tracklet_id) for one in found]
+            return dict(zip(zip(held.shards, held.tracklet_ids, strict=True), held.vectors, strict=True))
+
+        anew = gather(None)
+        filled = gather(before)
+        assert filled.keys() == anew.keys()
+        assert all(np.array_equal(filled[row], anew[row]) for row in anew)
+        return anew
+
+    def read(self, name: str) -> Segment:
+        self.reads.append(name)
+        return read_segment(self.folder, name, tensors=("means",))
 
     def on_disk(self) -> set[tuple[str, str]]:
         """Everything that any vector file holds, named or not."""
@@ -230,6 +245,40 @@ def test_a_cache_beside_a_segment_stays_and_goes_with_it(gallery: Gallery) -> No
     assert not stray.exists()
     compact(gallery.folder, gallery.repository)
     assert not any(path.exists() for path in caches)
+
+
+def test_a_change_costs_reading_what_is_new_and_no_more(gallery: Gallery) -> None:
+    gallery.put("a", [1, 1, 2])
+    gallery.put("b", [1])
+    gallery.check()
+
+    def read_after_a_change() -> set[str]:
+        """By the second of the two ways alone: the first reads everything."""
+        gallery.reads.clear()
+        gallery.check()
+        every = [segment.name for segment in gallery.repository.segments(MODEL)]
+        assert gallery.reads[: len(every)] == sorted(every)
+        return set(gallery.reads[len(every) :])
+
+    old = {segment.name for segment in gallery.repository.segments(MODEL)}
+    assert read_after_a_change() == set()
+    gallery.put("c", [1])
+    (new,) = {segment.name for segment in gallery.repository.segments(MODEL)} - old
+    assert read_after_a_change() == {new}
+    gallery.repository.tombstone([("cam1/a", "cam1/a/0")])
+    gallery.lose(("cam1/a", "cam1/a/0"))
+    assert read_after_a_change() == set()
+    assert gallery.held is not None
+    assert len(gallery.held.vectors) == 4, "nothing is left of it in memory"
+
+    # Put back as it was: the segment of that day is known by name, but was not wholly taken.
+    gallery.repository.remove_shards(["cam1/b"])
+    came_back = gallery.expected["cam1/b", "cam1/b/0"]
+    gallery.lose(("cam1/b", "cam1/b/0"))
+    assert read_after_a_change() == set()
+    gallery.put("b", [1])
+    assert np.array_equal(gallery.expected["cam1/b", "cam1/b/0"], came_back)
+    assert len(read_after_a_change()) == 1
 
 
 STEPS = st.lists(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -78,15 +80,37 @@ class Certificate:
         """Fail before anything is served.
 
         Raises:
-            GalleryError: they are not there, or not a pair.
+            GalleryError: one of them cannot be read, or they are no certificate and its key.
         """
+        for option, path in (("--ssl-certfile", self.certificate), ("--ssl-keyfile", self.key)):
+            try:
+                path.read_bytes()
+            except OSError as error:
+                raise GalleryError(
+                    f"{option} {path}: cannot be read ({error.strerror}); give a file in PEM format that may be read"
+                ) from None
         try:
-            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(self.certificate, self.key)
-        except (OSError, ssl.SSLError) as error:
-            reason = error.strerror or str(error)
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
+                self.certificate, self.key, self._refuse_password
+            )
+        except ssl.SSLError as error:
+            reason = error.reason or str(error)
+            if "MISMATCH" in reason or reason == "NO_CERTIFICATE_ASSIGNED":  # the latter where even its kind is another
+                raise GalleryError(
+                    f"--ssl-keyfile {self.key}: is not the key of the certificate in {self.certificate}; give the two "
+                    "that were made together"
+                ) from None
             raise GalleryError(
-                f"--ssl-certfile {self.certificate}, --ssl-keyfile {self.key}: cannot be used ({reason})"
+                f"--ssl-certfile {self.certificate}, --ssl-keyfile {self.key}: one of them is not in PEM format, or "
+                f"holds something else ({reason}); give a certificate and its private key"
             ) from None
+
+    def _refuse_password(self) -> str:
+        # Else OpenSSL would ask for it at the terminal, where nobody may be.
+        raise GalleryError(
+            f"--ssl-keyfile {self.key}: is protected by a password; give a key without one, which only the service may "
+            "read"
+        )
 
 
 def run(
@@ -121,6 +145,11 @@ def run(
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            if certificate is not None:
+                # A client that does not even begin to speak TLS would be borne with for a minute, and is not counted.
+                loop = asyncio.get_running_loop()
+                patient = partial(loop.create_server, ssl_handshake_timeout=settings.header_timeout_s)
+                loop.create_server = patient  # type: ignore[method-assign]
             await super().startup(sockets)
             if not self.should_exit:
                 announce()

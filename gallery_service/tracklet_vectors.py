@@ -5,7 +5,7 @@ When a gallery changes, the next array is filled from the one before, and only s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,8 +28,8 @@ class TrackletVectors:
         segments: names of the segments that the vectors come from. A name says a segment's content, so what was read of
             it is never stale.
         segment: int32 (N,), index into `segments`.
-        unused: the segment of each shard and tracklet id that a segment has and nobody asked for: it is gone, or its
-            row in the database is yet to come.
+        unused: by segment, the shard and tracklet id of what it has and `vectors` has not from it: it is gone, its row
+            in the database is yet to come, or another segment has it, too.
     """
 
     model_version: str
@@ -38,7 +38,7 @@ class TrackletVectors:
     shards: list[str]
     segments: list[str]
     segment: NDArray[np.int32]
-    unused: Mapping[tuple[str, str], str]
+    unused: Mapping[str, Set[tuple[str, str]]]
 
 
 def gather_vectors(
@@ -66,33 +66,37 @@ def gather_vectors(
     size = len(tracklets) * dim
     vectors = np.frombuffer(own_memory(2 * size), np.float16, size).reshape(len(tracklets), dim)
     segment = np.full(len(tracklets), -1, np.int32)
-    unused: dict[tuple[str, str], str] = {}
+    unused: dict[str, set[tuple[str, str]]] = {}
     number = {name: place for place, name in enumerate(segments)}
     known: set[str] = set()
     if before is not None and before.model_version == model_version:
-        # What was not asked for then is not in memory: where it is asked for now, its segment is read once more.
-        missing = {name for row, name in before.unused.items() if row in wanted}
-        known = number.keys() & set(before.segments) - missing
-        unused = {row: name for row, name in before.unused.items() if name in known}
-        renumbered = np.array([number[name] if name in known else -1 for name in before.segments], np.int32)
-        source = renumbered[before.segment]
+        source = np.array([number.get(name, -1) for name in before.segments], np.int32)[before.segment]
         rows = list(zip(before.shards, before.tracklet_ids, strict=True))
         places = np.array([wanted.get(row, -1) for row in rows], np.int64)
         taken = np.flatnonzero((places >= 0) & (source >= 0))
         _copy(before.vectors, taken, vectors, places[taken])
         segment[places[taken]] = source[taken]
+        # What was not taken then is not in memory: where it is wanted now, its segment is read once more.
+        for name in number.keys() & set(before.segments):
+            left = before.unused.get(name, set())
+            if not any(row in wanted and segment[wanted[row]] < 0 for row in left):
+                known.add(name)
+                unused[name] = set(left)
         for row in np.flatnonzero((places < 0) & (source >= 0)).tolist():
-            unused[rows[row]] = segments[source[row]]
+            if segments[source[row]] in known:
+                unused[segments[source[row]]].add(rows[row])
     for name in number:
         if name in known:
             continue
         content = read(name)
         rows = list(content.rows())
         places = np.array([wanted.get(row, -1) for row in rows], np.int64)
-        taken = np.flatnonzero(places >= 0)
+        takes = places >= 0
+        takes[takes] = (segment[places[takes]] < 0) | (segment[places[takes]] == number[name])
+        taken = np.flatnonzero(takes)
         _copy(content.means, taken, vectors, places[taken])
         segment[places[taken]] = number[name]
-        unused |= {rows[row]: name for row in np.flatnonzero(places < 0).tolist()}
+        unused[name] = {rows[row] for row in np.flatnonzero(~takes).tolist()}
     has = segment >= 0
     found = list(tracklets)
     if not has.all():

@@ -281,6 +281,22 @@ def test_a_change_costs_reading_what_is_new_and_no_more(gallery: Gallery) -> Non
     assert len(read_after_a_change()) == 1
 
 
+def test_what_two_segments_have_is_there_as_long_as_one_of_them_is(gallery: Gallery) -> None:
+    gallery.put("a", [1, 1])
+    row = ("cam1/a", "cam1/a/0")
+    vector = gallery.expected[row][None]
+    crop = np.zeros(1, np.int32), vector, np.zeros((1, 32), np.uint8)
+    stored = store_segment(gallery.folder, make_segment(MODEL, "cam1", day_of(DAY_US), [row], *crop))
+    first = gallery.repository.segments(MODEL)
+    gallery.repository.replace_segments([], [stored], gallery.repository.generation())
+    searchable = gallery.repository.searchable(MODEL)
+    for gone in (first[0].name, stored.name):
+        names = [name for name in searchable.segments if name != gone]
+        _, both = gather_vectors(gallery.read, MODEL, DIM, searchable.segments, searchable.tracklets)
+        found, _ = gather_vectors(gallery.read, MODEL, DIM, names, searchable.tracklets, both)
+        assert row[1] in [one.tracklet_id for one in found]
+
+
 STEPS = st.lists(
     st.tuples(st.sampled_from(["put", "tombstone", "remove", "compact"]), st.integers(0, 5), st.integers(0, 3)),
     max_size=12,

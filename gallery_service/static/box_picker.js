@@ -58,13 +58,17 @@ async function propose(picture, signal) {
     const response = await fetch(`/api/v1/sites/${encodeURIComponent(site)}/detections`, { method: "POST", headers, body, signal });
     const answer = await response.json();
     if (!response.ok) throw new Error(answer.detail);
-    const { people } = answer;
-    state.textContent = people.length ? `${people.length} found. Click one, or draw a box.` : "Nobody was found. Draw a box.";
+    // Keys go from left to right; of boxes that overlap the smallest lies on top, else it could not be reached.
+    const people = answer.people.toSorted((a, b) => a.box[0] - b.box[0]);
+    const area = ({ box: [x1, y1, x2, y2] }) => (x2 - x1) * (y2 - y1);
+    const onTop = people.toSorted((a, b) => area(b) - area(a));
+    state.textContent = people.length ? `${people.length} found. Choose one, or draw a box.` : "Nobody was found. Draw a box.";
     found.replaceChildren(...people.map((person, index) => {
       const proposal = document.createElement("button");
       proposal.type = "button";
       proposal.setAttribute("aria-label", `Person ${index + 1}`);
       place(proposal, person.box);
+      proposal.style.zIndex = onTop.indexOf(person);
       proposal.addEventListener("click", () => { choose(person.box); dialog.close("box"); });
       return proposal;
     }));

@@ -44,6 +44,7 @@ from gallery_service.repository import GalleryRepository, StoredTracklet, Visibl
 from gallery_service.schemas import CameraInfo, Match, PersonBoxes, SearchAnswer, SiteInfo, SiteSummary
 from gallery_service.settings import ServiceSettings
 from gallery_service.site_map import Picture, SiteMapPicture
+from gallery_service.training_reports import read_report
 from ingest.content_hash import RecordingFinder
 from ingest.recording_file import RecordingPath
 from ingest.site import SiteConfig, SiteError, load_site
@@ -65,8 +66,8 @@ _AFTER_FAILURE_S = 5.0
 # Times what loading took, where that was long: while an index run adds shard after shard, it must not take up all time.
 _PAUSE_AFTER_LOADING = 5.0
 
-# Kinds of looks at a tracklet: in a list, by itself, moving.
-_THUMBNAIL, _OPENED, _CLIP = "thumbnail", "opened", "clip"
+# Kinds of looks at a tracklet: in a list, by itself, moving; and at a training run's report.
+_THUMBNAIL, _OPENED, _CLIP, _REPORT = "thumbnail", "opened", "clip", "report"
 
 _log = logging.getLogger("gallery_service")
 
@@ -483,6 +484,19 @@ class SiteSearch:
         if ready is not None:
             self._record_look(caller, "clip", tracklet, _CLIP)
         return WantedClip(ready, cut)
+
+    def training_report(self, caller: Caller, model_version: str, run_id: str | None) -> str:
+        """The report of the training run that a model came from, HTML. It shows crops, so the look is recorded.
+
+        Raises:
+            NotFound: there is none.
+            ErasuresUnreadable: nobody can say who was erased.
+        """
+        page = read_report(self._workspace, run_id, self._erased.recordings())
+        if not self._recorded.has(caller.name, _REPORT, model_version):
+            self.record(caller, "report", {"model_version": model_version, "training_run": run_id})
+            self._recorded.add([(caller.name, _REPORT, model_version)])
+        return page
 
     def _record_look(self, caller: Caller, action: str, tracklet: StoredTracklet, kind: str) -> None:
         """Before it is shown: what cannot be recorded is not looked at."""

@@ -38,7 +38,7 @@ class SecurityHeaders:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
-                    headers[name] = value
+                    headers.setdefault(name, value)  # a training run's report has a policy of its own
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 

@@ -88,6 +88,11 @@ def derived_left(workspace: Workspace, recordings: Collection[str], since: float
     return [str(path.relative_to(workspace.root)) for path in left]
 
 
+def without_pictures(page: str) -> str:
+    """A report's HTML with something grey in the place of every crop."""
+    return _PICTURE.sub(_BLANK, page)
+
+
 def _made_from_crops(run: Path) -> list[Path]:
     if not (run / "run.json").is_file():
         return [run]
@@ -104,7 +109,7 @@ def _strip(run: Path) -> list[Path]:
         if path.is_dir():
             shutil.rmtree(path)
         elif path.name == "report.html":
-            write_text(path, _PICTURE.sub(_BLANK, path.read_text(encoding="utf-8", errors="replace")))
+            write_text(path, without_pictures(path.read_text(encoding="utf-8", errors="replace")))
         else:
             path.unlink()
     return found

@@ -16,6 +16,7 @@ from typing import Any
 from ingest.site import SiteConfig, sites_folder
 from models.atomic import write_json
 
+_LOCK, _GALLERY_LOCK = ".lock", ".lock-gallery"
 _STAGE = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 
 
@@ -74,7 +75,7 @@ class Workspace:
         Raises:
             WorkspaceBusy: another process holds it.
         """
-        return self._locked(".lock")
+        return self._locked(_LOCK)
 
     def gallery_lock(self) -> AbstractContextManager[None]:
         """Be the one writer of the gallery's vectors. A lock of its own, since embedding a whole site with a new model
@@ -83,7 +84,7 @@ class Workspace:
         Raises:
             WorkspaceBusy: another process holds it.
         """
-        return self._locked(".lock-gallery")
+        return self._locked(_GALLERY_LOCK)
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:
@@ -105,6 +106,29 @@ class Workspace:
             finally:
                 # Emptied while still held: a later reader must not be told of a process that is gone.
                 os.ftruncate(descriptor, 0)
+        finally:
+            os.close(descriptor)
+
+    def holders(self) -> list[str]:
+        """Who holds `lock` and `gallery_lock` now, each as `pid <number>: <command>`. Waits for nobody."""
+        return [holder for name in (_LOCK, _GALLERY_LOCK) if (holder := self._holder(name)) is not None]
+
+    def _holder(self, name: str) -> str | None:
+        try:
+            descriptor = os.open(self.root / name, os.O_RDONLY)
+        except OSError:
+            return None
+        try:
+            holder = os.read(descriptor, 1000).decode("utf-8", "replace").strip()
+            if not holder:  # emptied when it was given back
+                return None
+            try:
+                # Who was killed has left a name behind. Then, and only then, this takes the lock, until the file is
+                # closed: a command that begins at this very moment would find it taken.
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return holder
+            return None
         finally:
             os.close(descriptor)
 

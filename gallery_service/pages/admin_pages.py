@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import HTMLResponse, Response
@@ -12,15 +11,14 @@ from gallery_service.access.rules import Admin
 from gallery_service.caller import Caller
 from gallery_service.endpoints import Site
 from gallery_service.erasure.routes import ErasureRequest, erase_people, list_erasures
-from gallery_service.errors import Conflict, Forbidden
+from gallery_service.errors import Conflict, Forbidden, NotFound
+from gallery_service.jobs import site_jobs
 from gallery_service.pages.model_cards import model_cards
 from gallery_service.pages.rendering import go_to, render
 from gallery_service.pages.site_clock import SiteClock
+from gallery_service.training_reports import CONTENT_SECURITY_POLICY
 from ingest.workspace import Workspace
 from models.bundle import BundleError, ModelStore
-
-STAGES = ("ingest", "train", "export", "index")
-"""Of `make train-site`, in their order; the names of their status files."""
 
 admin_pages = APIRouter(prefix="/sites/{site}/admin", default_response_class=HTMLResponse)
 
@@ -57,6 +55,20 @@ def models_page(request: Request, site: Site, caller: WholeSite) -> Response:
     return render(request, "admin/models.html", info=info, section="admin", cards=cards)
 
 
+@admin_pages.get("/models/{version}/report")
+def training_report(site: Site, caller: WholeSite, version: str) -> Response:
+    """The report of the run that a model came from. It shows crops, so that it was looked at is recorded."""
+    store = ModelStore(Workspace(site.current_site()).models)
+    if version not in store.list():
+        raise NotFound(f"site '{site.name}' has no model {version[:100]!r}")
+    try:
+        run_id = store.load(version).training_run
+    except BundleError as error:
+        raise Conflict(str(error)) from None
+    page = site.training_report(caller, version, run_id)
+    return HTMLResponse(page, headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY})
+
+
 @admin_pages.post("/models/rollback")
 def roll_back(request: Request, site: Site, caller: WholeSite, version: Annotated[str, Form()]) -> Response:
     """Let the model before this one answer again; `version` names it, so that pressing twice does not go back twice."""
@@ -73,9 +85,8 @@ def roll_back(request: Request, site: Site, caller: WholeSite, version: Annotate
 
 @admin_pages.get("/jobs")
 def jobs_page(request: Request, site: Site, caller: WholeSite) -> Response:
-    """What each stage last did."""
-    workspace = Workspace(site.current_site())
-    jobs = [(stage, workspace.read_status(stage), _written_at(workspace, stage)) for stage in STAGES]
+    """What is being done now, and what each stage last did."""
+    jobs = site_jobs(Workspace(site.current_site()))
     return render(request, "admin/jobs.html", info=site.info(caller), section="admin", jobs=jobs)
 
 
@@ -115,11 +126,3 @@ def erase(
         return go_to(request, f"/sites/{site.name}/admin/erasures")
     fields = {"camera": camera, "since": since, "until": until, "tracklets": tracklets, "reason": reason}
     return render(request, "admin/erase_check.html", info=info, answer=answer, fields=fields)
-
-
-def _written_at(workspace: Workspace, stage: str) -> str | None:
-    try:
-        changed: Any = (workspace.status / f"{stage}.json").stat().st_mtime
-    except OSError:
-        return None
-    return datetime.fromtimestamp(changed, UTC).isoformat()

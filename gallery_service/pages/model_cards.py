@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from gallery_service.training_reports import has_report
 from ingest.workspace import Workspace
 from models.bundle import Bundle, BundleError, ModelStore
 
@@ -21,6 +22,7 @@ class ModelCard:
         live: models/current names it.
         answers: searches use it.
         rollback: it is what a rollback would bring back.
+        report: whether there is a report of the run that trained it.
         bundle: None where it is damaged; then `problem` says how.
         label_free: scores without labels by name, 0..1; empty where it was not judged.
         reason: why it went live, or did not.
@@ -32,6 +34,7 @@ class ModelCard:
     live: bool
     answers: bool
     rollback: bool
+    report: bool
     bundle: Bundle | None
     problem: str | None
     label_free: dict[str, float]
@@ -66,6 +69,7 @@ def model_cards(workspace: Workspace, answering: str) -> list[ModelCard]:
                 live=version == live,
                 answers=version == answering,
                 rollback=version == previous,
+                report=bundle is not None and has_report(workspace, bundle.training_run),
                 bundle=bundle,
                 problem=problem,
                 label_free={name: value for name, value in scores.items() if isinstance(value, float)},

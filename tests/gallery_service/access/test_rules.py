@@ -190,3 +190,13 @@ def test_a_viewer_sees_the_crops_and_clips_of_investigations_and_no_others(
             assert viewer.get(f"{base}/tracklets/{other}/{kind}").status_code == 404
         assert investigator.delete(case).status_code == 204
         assert viewer.get(f"{base}/tracklets/{shown}/crop").status_code == 404
+
+
+@pytest.mark.parametrize("page", ["models", "jobs", "erasures", "models/none-such/report"])
+def test_what_is_of_a_whole_site_is_for_admins_who_see_all_of_it(guarded: GuardedService, page: str) -> None:
+    codes = {}
+    for user in ("admin", "narrow-admin", "foreign-admin", "investigator"):
+        with guarded.client(user) as client:
+            codes[user] = client.get(f"/sites/toy/admin/{page}").status_code
+    there = 404 if page.endswith("report") else 200
+    assert codes == {"admin": there, "narrow-admin": 403, "foreign-admin": 404, "investigator": 403}

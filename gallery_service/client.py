@@ -134,9 +134,15 @@ class GalleryClient:
         new["investigation_id"] = investigation_id or uuid.uuid4().hex
         return self._ask(Investigation, "POST", self._path(site, "investigations"), json=new)
 
-    def investigations(self, site: str, status: Status | None = None) -> Iterator[InvestigationSummary]:
-        """Those that you may see, the newest first, asked for page by page."""
-        asked: dict[str, Any] = _given({"status": status})
+    def investigations(
+        self, site: str, status: Status | None = None, page_size: int | None = None
+    ) -> Iterator[InvestigationSummary]:
+        """Those that you may see, the newest first, asked for page by page.
+
+        Args:
+            page_size: how many with each request; None: as many as the service likes.
+        """
+        asked: dict[str, Any] = _given({"status": status, "limit": page_size})
         while True:
             page = self._ask(InvestigationPage, "GET", self._path(site, "investigations"), params=asked)
             yield from page.investigations

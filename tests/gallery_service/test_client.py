@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from gallery_service.client import GalleryClient, GalleryProblem
@@ -53,11 +54,27 @@ def test_an_investigation_from_the_first_search_to_the_timeline(gallery: Gallery
     assert [one.tracklet_id for one in [*seen.sightings, *seen.undated]] == [best.tracklet_id]
 
 
-def test_lists_are_read_to_their_end(gallery: GalleryClient) -> None:
-    begun = [gallery.begin_investigation("toy", f"case {n}", "a test").investigation_id for n in range(52)]
-    listed = [one.investigation_id for one in gallery.investigations("toy", status="open")]
-    assert listed[: len(begun)] == begun[::-1]
-    assert len(listed) == len(set(listed))
+class Asked(httpx.HTTPTransport):
+    """Counts requests on their way."""
+
+    count = 0
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self.count += 1
+        return super().handle_request(request)
+
+
+def test_lists_are_read_to_their_end(service: RunningService, gallery: GalleryClient) -> None:
+    """Left to the service, a page is of 50: too many to begin, since each is a transaction that reaches the disk."""
+    begun = [gallery.begin_investigation("toy", f"case {n}", "a test").investigation_id for n in range(5)]
+    total = len(list(gallery.investigations("toy", status="open")))
+    for page_size in (1, 2, total, None):  # the last page is full, short or full, full, the only one
+        asked = Asked()
+        with GalleryClient(service.url, transport=asked) as client:
+            listed = [one.investigation_id for one in client.investigations("toy", "open", page_size)]
+        assert listed[: len(begun)] == begun[::-1]
+        assert len(set(listed)) == len(listed) == total
+        assert asked.count == (1 if page_size is None else -(-total // page_size))
 
 
 def test_a_refusal_says_why(gallery: GalleryClient) -> None:

@@ -18,7 +18,7 @@ from starlette.requests import cookie_parser
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gallery_service.access import small_form
+from gallery_service.access.form_token import token_in_body
 from gallery_service.access.identity import Identities, Identity
 from gallery_service.access.rules import is_open, is_unasked
 from gallery_service.access.tokens import csrf_token, is_csrf_token
@@ -26,7 +26,6 @@ from gallery_service.errors import GalleryError, NotSignedIn
 from gallery_service.limits import refuse
 
 COOKIE = "calr_session"
-CSRF_FIELD = "csrf"
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _BEARER = {"WWW-Authenticate": "Bearer"}
 
@@ -92,9 +91,6 @@ def _note(scope: Scope, identity: Identity | None) -> None:
 async def _csrf_token(headers: Headers, receive: Receive) -> tuple[str, Receive]:
     """The token that a request carries, in a header or as a field of a plain form, and how to read its body then."""
     given = headers.get("x-csrf-token")
-    if given is not None or not headers.get("content-type", "").startswith(small_form.MEDIA_TYPE):
-        return given or "", receive
-    body = await small_form.read_body(receive)
-    if body is None:
-        return "", receive
-    return small_form.fields(body).get(CSRF_FIELD, ""), small_form.replay(body, receive)
+    if given is not None:
+        return given, receive
+    return await token_in_body(headers.get("content-type", ""), receive)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 
 from gallery_service.access.accounts import Accounts
@@ -91,6 +92,32 @@ def test_what_changes_something_needs_the_token_of_the_session(guarded: GuardedS
         assert client.post(SEARCH, files=crop(), headers=elsewhere).status_code == 403
         key = {"Authorization": f"Bearer {guarded.keys['viewer']}"}
         assert client.get(ME, headers=key).json()["name"] == "viewer", "a key counts before the cookie"
+
+
+def test_the_form_of_the_search_page_works_without_a_script(guarded: GuardedService) -> None:
+    large = encode_jpeg(np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), dtype=np.uint8))
+    assert len(large) > 1_000_000
+    with signed_in(guarded) as client, signed_in(guarded) as other:
+        page = client.get("/sites/toy").text
+        form = page[page.index('id="question"') :]
+        assert re.findall('name="([^"]+)"', form)[0] == "csrf", "only the beginning of a form is looked at for it"
+        token, foreign = csrf(client), csrf(other)
+        assert f'name="csrf" value="{token}"' in form
+        rest = {"camera": "cam1", "top_k": "3", "min_quality": "0"}
+
+        def send(fields: dict[str, str], picture: bytes = crop()["image"][1]) -> httpx.Response:
+            files = {"image": ("crop.jpg", picture, "image/jpeg")}
+            own = {"Accept": "text/html", "Origin": guarded.url, "Sec-Fetch-Site": "same-origin"}
+            return client.post("/sites/toy/search", data=fields, files=files, headers=own)
+
+        for picture in (crop()["image"][1], large):
+            answer = send({"csrf": token} | rest, picture)
+            assert answer.status_code == 200, answer.text
+            assert answer.text.count('<li class="hit"') == 3
+        for fields in (rest, {"csrf": foreign} | rest, {"csrf": ""} | rest, rest | {"csrf": token}):
+            assert send(fields).status_code == 403, fields
+        # The token does not open what programs use: there it goes into a header.
+        assert client.post(SEARCH, data={"csrf": token}, files=crop()).status_code == 422
 
 
 def test_nobody_learns_which_names_there_are(guarded: GuardedService) -> None:

@@ -20,6 +20,7 @@ from gallery_service.problem_details import ProblemAnswer
 from gallery_service.query_pictures import QueryPicture, parse_boxes
 from gallery_service.schemas import ErrorAnswer, Health, PersonBoxes, SearchAnswer, SiteInfo, SiteList
 from gallery_service.search import DEFAULT_TOP_K, MAX_PURPOSE, MAX_TOP_K, SearchRequest, SiteSearch
+from gallery_service.site_info import describe_site, summarise_site
 from gallery_service.upload import OPENAPI_BODY, uploaded_images
 
 router = APIRouter()
@@ -135,13 +136,13 @@ Boxes = Annotated[
 @api.get("/sites", summary="The served sites")
 def list_sites(seen: SeenSites, caller: Viewer) -> SiteList:
     """All sites this service was started with, as far as you may see them."""
-    return SiteList(sites=[site.summary(caller) for site in seen.values()])
+    return SiteList(sites=[summarise_site(site, caller) for site in seen.values()])
 
 
 @api.get("/sites/{site}", summary="What can be searched at a site", responses=_SITE_ERRORS)
 def site_info(site: Site, caller: Viewer) -> SiteInfo:
     """Cameras, counts, time range and model version."""
-    return site.info(caller)
+    return describe_site(site, caller)
 
 
 @api.post("/sites/{site}/search", summary="Search by crops", responses=_UPLOAD_ERRORS, openapi_extra=OPENAPI_BODY)
@@ -193,7 +194,7 @@ async def detect_people(site: Site, caller: Investigator, request: Request) -> P
 )
 def map_picture(site: Site, caller: Viewer) -> Response:
     """What the cameras' positions are fractions of."""
-    picture = site.map_picture()
+    picture = site.map.read(site.current_site())
     return Response(picture.content, media_type=picture.media_type)
 
 
@@ -223,7 +224,7 @@ def crop(
     opened: Annotated[bool, Query(description="It is opened to be looked at, which is recorded.")] = False,
 ) -> Response:
     """A JPEG."""
-    return Response(site.crop(caller, tracklet_id, opened), media_type="image/jpeg")
+    return Response(site.pictures.crop(caller, tracklet_id, opened), media_type="image/jpeg")
 
 
 @api.get(
@@ -241,7 +242,7 @@ async def clip(
     site: Site, tracklet_id: str, caller: Viewer, request: Request, range: Annotated[str | None, Header()] = None
 ) -> Response:
     """An MP4, H.264, with the camera's mask applied and erased people blacked out; spans of it by the Range header."""
-    wanted = await run_in_threadpool(site.wanted_clip, caller, tracklet_id)
+    wanted = await run_in_threadpool(site.pictures.wanted_clip, caller, tracklet_id)
     content = wanted.ready or await clip_queue_of(request).cut(wanted.cut)
     headers = {"Accept-Ranges": "bytes"}
     try:

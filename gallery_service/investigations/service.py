@@ -27,6 +27,7 @@ from gallery_service.recent_queries import AskedQuery
 from gallery_service.repository import StoredTracklet
 from gallery_service.schemas import SearchAnswer
 from gallery_service.search import SearchRequest, SiteSearch
+from gallery_service.site_info import map_url
 from ingest.site import Camera
 from models.images import encode_jpeg
 
@@ -319,7 +320,7 @@ class Investigations:
                 )
                 for move in moves(placed)
             ],
-            map_url=self._site.map_url,
+            map_url=map_url(self._site),
         )
 
     def export(self, investigation_id: str) -> IO[bytes]:
@@ -337,7 +338,7 @@ class Investigations:
             if hit.state != "present" or hit.tracklet_id is None:
                 return None
             try:
-                return self._site.crop(self._caller, hit.tracklet_id)
+                return self._site.pictures.crop(self._caller, hit.tracklet_id)
             except NotFound:  # erased since
                 return None
 
@@ -488,7 +489,7 @@ class Investigations:
                 "asked_at": _moment(row.asked_at),
                 "model_version": row.model_version,
                 "tracklet_id": row.tracklet_id,
-                "crop_url": None if found is None else self._site.links(found)[0],
+                "crop_url": None if found is None else self._site.pictures.links(found)[0],
                 "images": row.pictures,
                 "image_urls": [f"{base}/{number}" for number in kept],
                 "filters": json.loads(row.filters),
@@ -497,7 +498,9 @@ class Investigations:
 
     def _hit(self, row: HitRow, present: dict[str, StoredTracklet]) -> schemas.Hit:
         there = _is_present(row, present)
-        crop_url, clip_url = self._site.links(present[row.tracklet_id]) if there and row.tracklet_id else (None, None)
+        crop_url, clip_url = (
+            self._site.pictures.links(present[row.tracklet_id]) if there and row.tracklet_id else (None, None)
+        )
         return schemas.Hit.model_validate(
             {
                 "hit_id": row.hit_id,

@@ -16,6 +16,7 @@ from gallery_service.jobs import site_jobs
 from gallery_service.pages.model_cards import model_cards
 from gallery_service.pages.rendering import go_to, render
 from gallery_service.pages.site_clock import SiteClock
+from gallery_service.site_info import describe_site
 from gallery_service.training_reports import CONTENT_SECURITY_POLICY
 from ingest.workspace import Workspace
 from models.bundle import BundleError, ModelStore
@@ -43,14 +44,14 @@ def cameras_page(request: Request, site: Site, caller: Admin) -> Response:
     config = site.current_site()
     written = {camera.id: camera for camera in config.cameras}
     return render(
-        request, "admin/cameras.html", info=site.info(caller), section="admin", config=config, written=written
+        request, "admin/cameras.html", info=describe_site(site, caller), section="admin", config=config, written=written
     )
 
 
 @admin_pages.get("/models")
 def models_page(request: Request, site: Site, caller: WholeSite) -> Response:
     """The models of the site, the newest first, with what was measured of them."""
-    info = site.info(caller)
+    info = describe_site(site, caller)
     cards = model_cards(Workspace(site.current_site()), info.model_version)
     return render(request, "admin/models.html", info=info, section="admin", cards=cards)
 
@@ -65,7 +66,7 @@ def training_report(site: Site, caller: WholeSite, version: str) -> Response:
         run_id = store.load(version).training_run
     except BundleError as error:
         raise Conflict(str(error)) from None
-    page = site.training_report(caller, version, run_id)
+    page = site.pictures.training_report(caller, version, run_id)
     return HTMLResponse(page, headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY})
 
 
@@ -87,14 +88,14 @@ def roll_back(request: Request, site: Site, caller: WholeSite, version: Annotate
 def jobs_page(request: Request, site: Site, caller: WholeSite) -> Response:
     """What is being done now, and what each stage last did."""
     jobs = site_jobs(Workspace(site.current_site()))
-    return render(request, "admin/jobs.html", info=site.info(caller), section="admin", jobs=jobs)
+    return render(request, "admin/jobs.html", info=describe_site(site, caller), section="admin", jobs=jobs)
 
 
 @admin_pages.get("/erasures")
 def erasures_page(request: Request, site: Site, caller: WholeSite) -> Response:
     """What was erased, and a form to erase."""
     erasures = list_erasures(site, caller).erasures
-    return render(request, "admin/erasures.html", info=site.info(caller), section="admin", erasures=erasures)
+    return render(request, "admin/erasures.html", info=describe_site(site, caller), section="admin", erasures=erasures)
 
 
 @admin_pages.post("/erasures")
@@ -110,7 +111,7 @@ def erase(
     confirmed: Annotated[bool, Form()] = False,
 ) -> Response:
     """First what would go; once that is confirmed, it goes."""
-    info = site.info(caller)
+    info = describe_site(site, caller)
     clock = SiteClock(info.timezone)
     wanted = ErasureRequest(
         tracklets=tracklets.split(),

@@ -14,6 +14,7 @@ from gallery_service.endpoints import Site
 from gallery_service.errors import Forbidden
 from gallery_service.pages.rendering import is_htmx, render
 from gallery_service.pages.site_clock import SiteClock
+from gallery_service.site_info import describe_site
 
 audit_pages = APIRouter(prefix="/sites/{site}/audit", default_response_class=HTMLResponse)
 _PAGE = 50
@@ -32,7 +33,7 @@ def audit_page(
     cursor: Annotated[str | None, Query()] = None,
 ) -> Response:
     """Entries, the newest first."""
-    info = site.info(caller)
+    info = describe_site(site, caller)
     clock = SiteClock(info.timezone)
     page = read_audit(
         site,

@@ -23,6 +23,7 @@ from gallery_service.pages.rendering import go_to, is_htmx, render
 from gallery_service.pages.site_clock import SiteClock
 from gallery_service.pages.site_plan import Plan, draw_plan
 from gallery_service.search import SiteSearch
+from gallery_service.site_info import describe_site
 
 investigation_pages = APIRouter(prefix="/sites/{site}", default_response_class=HTMLResponse)
 
@@ -63,7 +64,9 @@ def list_page(
     """The caller's investigations, the newest first."""
     page = cases.page(status, cursor, 50)
     template = "investigations/rows.html" if is_htmx(request) and cursor else "investigations/list.html"
-    return render(request, template, info=site.info(caller), section="investigations", page=page, status_shown=status)
+    return render(
+        request, template, info=describe_site(site, caller), section="investigations", page=page, status_shown=status
+    )
 
 
 @investigation_pages.post("/investigations")
@@ -83,7 +86,7 @@ def begin(
 def case_page(request: Request, site: Site, caller: Viewer, cases: Cases, investigation_id: str) -> Response:
     """One investigation: where and when, on the time axis and on the map."""
     case = cases.get(investigation_id)
-    info = site.info(caller)
+    info = describe_site(site, caller)
     timeline = cases.timeline(investigation_id)
     seen = [
         Sighting(one.camera_id, one.first_seen, one.last_seen or one.first_seen, f"#seen-{rank}", f"sighting {rank}")
@@ -106,7 +109,7 @@ def _plan(site: SiteSearch, timeline: schemas.Timeline) -> Plan | None:
     if timeline.map_url is None:
         return None
     try:
-        picture = site.map_picture()
+        picture = site.map.read(site.current_site())
     except NotFound:
         return None  # named in site.yaml, but not there: the table of cameras has to do
     with Image.open(BytesIO(picture.content)) as opened:
@@ -163,7 +166,7 @@ def change_hit(
 def drawer(request: Request, site: Site, caller: Investigator, investigation: Annotated[str, Query()] = "") -> Response:
     """The investigation to go on with, beside the search."""
     case = open_case(site, caller, investigation)
-    return render(request, "search/drawer.html", info=site.info(caller), case=case)
+    return render(request, "search/drawer.html", info=describe_site(site, caller), case=case)
 
 
 @investigation_pages.post("/hits")
@@ -185,4 +188,4 @@ def _decide(request: Request, site: SiteSearch, caller: Caller, form: DecisionFo
     query_id = query_of(cases, investigation, form.query_id) if form.query_id else None
     cases.decide(form.investigation, form.tracklet, schemas.HitDecision(decision=form.decision, query_id=query_id))
     case = open_case(site, caller, form.investigation)
-    return render(request, "search/decided.html", info=site.info(caller), case=case, form=form)
+    return render(request, "search/decided.html", info=describe_site(site, caller), case=case, form=form)

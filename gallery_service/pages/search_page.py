@@ -20,6 +20,7 @@ from gallery_service.pages.site_clock import SiteClock
 from gallery_service.query_pictures import MAX_PICTURES, QueryPicture, parse_boxes
 from gallery_service.schemas import Match, SiteInfo
 from gallery_service.search import SiteSearch
+from gallery_service.site_info import describe_site, summarise_site
 from gallery_service.upload import uploaded_form
 
 search_pages = APIRouter(default_response_class=HTMLResponse)
@@ -28,7 +29,7 @@ search_pages = APIRouter(default_response_class=HTMLResponse)
 @search_pages.get("/")
 def sites_page(request: Request, seen: SeenSites, caller: Viewer) -> Response:
     """The sites that can be searched."""
-    summaries = [site.summary(caller) for site in seen.values()]
+    summaries = [summarise_site(site, caller) for site in seen.values()]
     return render(request, "sites.html", sites=summaries)
 
 
@@ -37,7 +38,7 @@ def search_page(
     request: Request, site: Site, caller: Investigator, investigation: Annotated[str, Query()] = ""
 ) -> Response:
     """Search one site, perhaps for an investigation."""
-    info = site.info(caller)
+    info = describe_site(site, caller)
     filters = FilterForm.empty([camera.camera_id for camera in info.cameras])
     return _render(request, site, info, filters, open_case(site, caller, investigation))
 
@@ -50,7 +51,7 @@ async def search(request: Request, site: Site, caller: Investigator) -> Response
 
 
 def _search(request: Request, site: SiteSearch, caller: Caller, images: list[bytes], fields: Fields) -> Response:
-    info = site.info(caller)
+    info = describe_site(site, caller)
     clock = SiteClock(info.timezone)
     filters = FilterForm.read(fields, [camera.camera_id for camera in info.cameras])
     last = dict(fields)

@@ -323,7 +323,7 @@ def test_a_site_that_is_not_indexed_says_what_to_run(site: SiteConfig) -> None:
 def test_an_error_inside_is_json_without_its_insides(
     indexed_site: SiteConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(SiteSearch, "info", lambda *_: 1 / 0)
+    monkeypatch.setattr(SiteSearch, "visible", lambda *_: 1 / 0)
     (response,) = ask(indexed_site, [("GET", "/api/v1/sites/toy")])
     assert response.status_code == 500
     assert "log" in response.json()["detail"]

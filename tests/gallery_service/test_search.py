@@ -25,6 +25,7 @@ from gallery_service.repository import GalleryRepository
 from gallery_service.search import SearchRequest, SiteSearch
 from gallery_service.segments import read_segment
 from gallery_service.settings import ServiceSettings
+from gallery_service.site_info import describe_site, summarise_site
 from ingest.shards import list_shards
 from ingest.site import SiteConfig, load_site
 from ingest.workspace import Workspace
@@ -49,7 +50,7 @@ def found(built_gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 @pytest.fixture
 def search(indexed_site: SiteConfig, monkeypatch: pytest.MonkeyPatch) -> Iterator[SiteSearch]:
     """The indexed site, for tests that change it and look at once, however slow the machine."""
-    monkeypatch.setattr("gallery_service.search._PAUSE_AFTER_LOADING", 0.0)
+    monkeypatch.setattr("gallery_service.live_gallery._PAUSE_AFTER_LOADING", 0.0)
     opened = SiteSearch(indexed_site, SETTINGS)
     yield opened
     opened.close()
@@ -289,7 +290,7 @@ def test_a_changed_site_yaml_holds_at_once(search: SiteSearch) -> None:
     matches = search.search_image(LOCAL, query, SearchRequest(top_k=50)).matches
     assert all(match.clip_url is None for match in matches)
     with pytest.raises(NotFound, match="clips are off"):
-        search.clip(LOCAL, matches[0].tracklet_id)
+        search.pictures.clip(LOCAL, matches[0].tracklet_id)
     search.site.file.write_text("not a site")
     assert search.search_image(LOCAL, query, SearchRequest()).matches
 
@@ -298,21 +299,21 @@ def test_a_mask_drawn_or_clips_turned_off_hold_for_the_very_next_clip(search: Si
     """Nobody searches in between."""
     matches = search.search_image(LOCAL, encode_jpeg(synthetic.query_crop(0)), SearchRequest()).matches
     playable = next(match.tracklet_id for match in matches if match.clip_url is not None)
-    before = search.clip(LOCAL, playable)
+    before = search.pictures.clip(LOCAL, playable)
     content = yaml.safe_load(search.site.file.read_text())
     for camera in content["cameras"]:
         camera["mask"] = [[[0, 0], [1, 0], [1, 1], [0, 1]]]
     search.site.file.write_text(yaml.safe_dump(content))
-    assert search.clip(LOCAL, playable) != before
+    assert search.pictures.clip(LOCAL, playable) != before
     content["clips"]["enabled"] = False
     search.site.file.write_text(yaml.safe_dump(content))
     with pytest.raises(NotFound, match="clips are off"):
-        search.clip(LOCAL, playable)
+        search.pictures.clip(LOCAL, playable)
     content["clips"]["enabled"] = True
     content["cameras"] = [camera for camera in content["cameras"] if not playable.startswith(camera["id"])]
     search.site.file.write_text(yaml.safe_dump(content))
     with pytest.raises(NotFound, match="recording"):
-        search.clip(LOCAL, playable)
+        search.pictures.clip(LOCAL, playable)
 
 
 def test_a_camera_added_under_a_running_service_can_be_asked_for_at_once(search: SiteSearch) -> None:
@@ -334,7 +335,7 @@ def test_a_damaged_model_leaves_the_gallery_that_was_loaded(
     onnx = store.folder / other.version / "model.onnx"
     onnx.write_bytes(onnx.read_bytes()[:-9])
     assert search.search_image(LOCAL, query, SearchRequest()).model_version == before.bundle.version
-    assert search.summary(LOCAL).model_version == before.bundle.version
+    assert summarise_site(search, LOCAL).model_version == before.bundle.version
     assert caplog.text.count("keeping the gallery loaded before") == 1, "not tried with every request"
 
 
@@ -344,7 +345,7 @@ def test_a_replaced_recording_has_no_clips(search: SiteSearch) -> None:
     matches = search.search_image(LOCAL, encode_jpeg(synthetic.query_crop(0)), SearchRequest(top_k=50)).matches
     assert all(match.clip_url is None for match in matches)
     with pytest.raises(NotFound, match="recording"):
-        search.clip(LOCAL, matches[0].tracklet_id)
+        search.pictures.clip(LOCAL, matches[0].tracklet_id)
 
 
 def test_a_site_with_one_camera_says_so(tmp_path: Path, built_site: Path) -> None:
@@ -365,14 +366,14 @@ def test_the_crop_is_the_best_one_as_it_was_stored(found: SiteSearch) -> None:
         crops = shard.crops().to_pylist()
         for tracklet_id in {crop["tracklet_id"] for crop in crops}:
             best = max((c for c in crops if c["tracklet_id"] == tracklet_id), key=lambda crop: crop["quality"])
-            assert found.crop(LOCAL, tracklet_id) == shard.read_jpeg(best["offset"], best["length"])
+            assert found.pictures.crop(LOCAL, tracklet_id) == shard.read_jpeg(best["offset"], best["length"])
 
 
 def test_an_erased_crop_is_gone_before_the_index_runs_again(search: SiteSearch) -> None:
     match = search.search_image(LOCAL, encode_jpeg(synthetic.query_crop(0)), SearchRequest()).matches[0]
     shutil.rmtree(Workspace(search.site).shards / match.camera_id)
     with pytest.raises(NotFound, match="gone"):
-        search.crop(LOCAL, match.tracklet_id)
+        search.pictures.crop(LOCAL, match.tracklet_id)
 
 
 def searched(search: SiteSearch) -> Callable[[Caller, str], object]:
@@ -381,7 +382,7 @@ def searched(search: SiteSearch) -> Callable[[Caller, str], object]:
 
 @pytest.mark.parametrize("tracklet_id", ["", "cam1", "cam1/x/1", "../../site.yaml", "cam1/../../site.yaml", "a" * 9999])
 def test_an_unknown_tracklet_is_an_error(found: SiteSearch, tracklet_id: str) -> None:
-    for ask in (found.crop, found.clip, searched(found)):
+    for ask in (found.pictures.crop, found.pictures.clip, searched(found)):
         with pytest.raises(NotFound, match="no tracklet"):
             ask(LOCAL, tracklet_id)
 
@@ -403,14 +404,14 @@ def test_a_site_that_was_not_indexed_names_the_command(site: SiteConfig) -> None
     search = SiteSearch(site, SETTINGS)
     with pytest.raises(NotIndexed, match="gallery_service index toy"):
         search.refresh()
-    assert search.summary(LOCAL).model_version is None
+    assert summarise_site(search, LOCAL).model_version is None
     build_gallery(load_site(str(site.folder)), threads=1, quiet=True)
-    assert search.summary(LOCAL).tracklets == 13
+    assert summarise_site(search, LOCAL).tracklets == 13
     search.close()
 
 
 def test_info_counts_what_is_there(found: SiteSearch) -> None:
-    info = found.info(LOCAL)
+    info = describe_site(found, LOCAL)
     assert [(c.camera_id, c.tracklets, c.crops) for c in info.cameras] == [("cam1", 5, 20), ("cam2", 8, 32)]
     assert (info.tracklets, info.crops, info.timezone, info.clips) == (13, 52, "Europe/Berlin", True)
     assert info.first_seen == "2026-03-01T08:10:00.500000Z"
@@ -440,7 +441,7 @@ def test_what_may_not_be_seen_looks_as_if_it_were_not_there(found: SiteSearch) -
     everything = found.search_image(LOCAL, encode_jpeg(synthetic.query_crop(0)), SearchRequest(top_k=50)).matches
     hidden = next(match.tracklet_id for match in everything if match.camera_id == "cam2" and match.clip_url)
     absent = hidden[:-1] + "x"
-    for ask in (found.crop, found.clip, searched(found)):
+    for ask in (found.pictures.crop, found.pictures.clip, searched(found)):
         with pytest.raises(NotFound) as refused:
             ask(only("cam1"), hidden)
         with pytest.raises(NotFound) as missing:
@@ -450,10 +451,10 @@ def test_what_may_not_be_seen_looks_as_if_it_were_not_there(found: SiteSearch) -
     for cameras in (["cam2"], ["cam7"]):
         with pytest.raises(BadQuery, match=r"no camera '\w+'; it has cam1$"):
             found.search_image(only("cam1"), encode_jpeg(synthetic.query_crop(0)), SearchRequest(cameras=cameras))
-    info = found.info(only("cam1"))
+    info = describe_site(found, only("cam1"))
     assert [(c.camera_id, c.tracklets) for c in info.cameras] == [("cam1", 5)]
     assert (info.tracklets, info.last_seen) == (5, "2026-03-01T08:10:10.800000Z")
-    assert found.summary(only("cam1")).cameras == 1
+    assert summarise_site(found, only("cam1")).cameras == 1
 
 
 def test_looking_is_recorded_once_where_no_recorded_search_has_shown_it(search: SiteSearch) -> None:
@@ -463,17 +464,17 @@ def test_looking_is_recorded_once_where_no_recorded_search_has_shown_it(search: 
     def actions() -> list[tuple[str, str]]:
         return [(entry["who"], entry["action"]) for entry in reversed(recorded(search))][1:]
 
-    search.crop(only("*"), shown)
+    search.pictures.crop(only("*"), shown)
     assert actions() == []
     for _ in range(2):
-        search.crop(only("*"), shown, opened=True)
+        search.pictures.crop(only("*"), shown, opened=True)
     assert actions() == [("somebody", "crop")]
     for _ in range(3):
-        search.crop(LOCAL, shown)
+        search.pictures.crop(LOCAL, shown)
     assert actions()[1:] == [("local", "crop")], "somebody else's search shows nothing to this one"
     if match.clip_url is not None:
         for _ in range(2):
-            search.clip(LOCAL, shown)
+            search.pictures.clip(LOCAL, shown)
         assert actions()[2:] == [("local", "clip")]
     assert recorded(search)[0]["details"] == {"tracklet_id": shown, "camera_id": match.camera_id}
 
@@ -486,7 +487,7 @@ def test_a_look_that_cannot_be_recorded_is_not_granted(search: SiteSearch, monke
         raise OSError("disk full")
 
     monkeypatch.setattr(AuditTrail, "append", broken)
-    for look in (search.clip, lambda caller, name: search.crop(caller, name, opened=True)):
+    for look in (search.pictures.clip, lambda caller, name: search.pictures.crop(caller, name, opened=True)):
         for _ in range(2):
             with pytest.raises(OSError, match="disk full"):
                 look(LOCAL, playable)
@@ -502,7 +503,7 @@ def test_a_site_can_demand_a_purpose(search: SiteSearch) -> None:
     name = search.search_image(LOCAL, query, SearchRequest(purpose="case 12")).matches[0].tracklet_id
     with pytest.raises(BadQuery, match="why somebody searches"):
         search.search_tracklet(LOCAL, name, SearchRequest())
-    assert search.info(LOCAL).purpose_required
+    assert describe_site(search, LOCAL).purpose_required
 
 
 def test_a_gallery_put_back_from_elsewhere_is_taken_up(search: SiteSearch, built_gallery: Path) -> None:
@@ -529,4 +530,4 @@ def test_times_are_compared_as_times(search: SiteSearch) -> None:
         sha256 = synthetic.pseudo_sha256(str(number))
         synthetic.add_shard(workspace, number, [walk], sha256=sha256, start=start)
     build_gallery(search.site, threads=1, quiet=True)
-    assert search.info(LOCAL).first_seen == "2020-03-01T08:00:00Z"
+    assert describe_site(search, LOCAL).first_seen == "2020-03-01T08:00:00Z"

@@ -59,12 +59,12 @@ def forbid(site: SiteConfig, tracklet_id: str) -> None:
 def test_from_the_line_on_nothing_is_shown(site: SiteConfig, search: SiteSearch) -> None:
     before = names(search)
     nearest = before[0]
-    clip = search.clip(LOCAL, nearest)
-    assert clip and search.crop(LOCAL, nearest)
+    clip = search.pictures.clip(LOCAL, nearest)
+    assert clip and search.pictures.crop(LOCAL, nearest)
     forbid(site, nearest)
     assert names(search) == before[1:]
     assert names(search, top_k=3) == before[1:4]  # not one fewer
-    for asked in (search.crop, search.clip):
+    for asked in (search.pictures.crop, search.pictures.clip):
         with pytest.raises(NotFound):
             asked(LOCAL, nearest)
     with pytest.raises(NotFound):
@@ -98,7 +98,7 @@ def test_who_was_ingested_after_the_erasure_is_shown(site: SiteConfig, search: S
 def test_an_unreadable_list_of_erasures_shows_nobody(site: SiteConfig, search: SiteSearch) -> None:
     nearest = names(search)[0]
     Workspace(site).erasures.write_text("{}\n")
-    for asked in (search.crop, search.clip):
+    for asked in (search.pictures.crop, search.pictures.clip):
         with pytest.raises(ErasuresUnreadable):
             asked(LOCAL, nearest)
     with pytest.raises(ErasuresUnreadable):
@@ -110,9 +110,9 @@ def test_an_unreadable_list_of_erasures_shows_nobody(site: SiteConfig, search: S
 def test_clips_show_others_without_who_was_erased(site: SiteConfig, search: SiteSearch) -> None:
     """Two walk one after the other with half a second in common, in which the first is blacked out."""
     first, second = person(site), person(site, number=1)
-    shown = decode(search.clip(LOCAL, second.tracklet_id))
+    shown = decode(search.pictures.clip(LOCAL, second.tracklet_id))
     forbid(site, first.tracklet_id)
-    after = decode(search.clip(LOCAL, second.tracklet_id))
+    after = decode(search.pictures.clip(LOCAL, second.tracklet_id))
     assert len(shown) == len(after)
     row = next(
         r
@@ -138,9 +138,9 @@ def test_clips_leave_out_times_that_are_erased_as_a_whole(site: SiteConfig, sear
     somebody = person(site, number=2)
     shard = next(shard for shard in list_shards(Workspace(site)) if shard.camera_id == "cam1")
     row = next(row for row in shard.tracklets().to_pylist() if row["tracklet_id"] == somebody.tracklet_id)
-    whole = decode(search.clip(LOCAL, somebody.tracklet_id))
+    whole = decode(search.pictures.clip(LOCAL, somebody.tracklet_id))
     add_erasures(Workspace(site).erasures, [Erasure(shard.video_sha256, 0.0, row["start_pts_s"] - 0.05, None)])
-    part = decode(search.clip(LOCAL, somebody.tracklet_id))
+    part = decode(search.pictures.clip(LOCAL, somebody.tracklet_id))
     assert 0 < len(part) < len(whole)
     begin = max(0.0, (row["start_pts_s"] + row["end_pts_s"] - site.clips.seconds) / 2)
     assert all(begin + t >= row["start_pts_s"] - 0.06 for t, _ in part)
@@ -150,21 +150,21 @@ def test_a_clip_cut_before_is_not_in_memory_any_more(
     site: SiteConfig, search: SiteSearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = person(site), person(site, number=3)
-    search.clip(LOCAL, second.tracklet_id)
-    assert search.wanted_clip(LOCAL, second.tracklet_id).ready
+    search.pictures.clip(LOCAL, second.tracklet_id)
+    assert search.pictures.wanted_clip(LOCAL, second.tracklet_id).ready
 
     def erased_meanwhile(request: object) -> bytes:
         forbid(site, first.tracklet_id)
-        search.wanted_clip(LOCAL, second.tracklet_id)
+        search.pictures.wanted_clip(LOCAL, second.tracklet_id)
         return cut_clip(request)  # type: ignore[arg-type]
 
     third = person(site, number=4)
     with monkeypatch.context() as patched:
-        patched.setattr("gallery_service.search.cut_clip", erased_meanwhile)
-        search.clip(LOCAL, third.tracklet_id)
-    assert not search.wanted_clip(LOCAL, second.tracklet_id).ready
-    assert not search.wanted_clip(LOCAL, third.tracklet_id).ready
-    assert not search._clips._clips
+        patched.setattr("gallery_service.tracklet_pictures.cut_clip", erased_meanwhile)
+        search.pictures.clip(LOCAL, third.tracklet_id)
+    assert not search.pictures.wanted_clip(LOCAL, second.tracklet_id).ready
+    assert not search.pictures.wanted_clip(LOCAL, third.tracklet_id).ready
+    assert not search.pictures._clips._clips
 
 
 def as_(name: str, role: Role, cameras: frozenset[str] | None) -> Caller:
@@ -294,4 +294,4 @@ def test_nothing_of_a_clip_is_ever_on_disk(
     site: SiteConfig, search: SiteSearch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path / "nowhere"))  # nobody could write there
-    assert search.clip(LOCAL, person(site).tracklet_id)
+    assert search.pictures.clip(LOCAL, person(site).tracklet_id)

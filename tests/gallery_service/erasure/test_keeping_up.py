@@ -50,7 +50,7 @@ def test_who_is_erased_leaves_without_a_request(site: SiteConfig, search: SiteSe
     somebody = person(site)
     search.search_image(LOCAL, encode_jpeg(synthetic.query_crop(0)), SearchRequest())
     asked = search.search_tracklet(LOCAL, somebody.tracklet_id, SearchRequest()).query_id
-    search.clip(LOCAL, somebody.tracklet_id)
+    search.pictures.clip(LOCAL, somebody.tracklet_id)
     gallery = search.refresh()
     before, first = len(gallery.index), weakref.ref(gallery)
     del gallery
@@ -60,7 +60,7 @@ def test_who_is_erased_leaves_without_a_request(site: SiteConfig, search: SiteSe
         assert until(lambda: search.recent_queries.get(asked, LOCAL.name) is None)
     gc.collect()
     assert first() is None, "something holds on to the gallery that has somebody in it"
-    assert search._clips._clips == {}
+    assert search.pictures._clips._clips == {}
     assert not [thread for thread in threading.enumerate() if thread.name == "keeping up"]
 
 

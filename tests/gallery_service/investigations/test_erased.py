@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("either_database")
 
 @pytest.fixture
 def search(indexed_site: SiteConfig, monkeypatch: pytest.MonkeyPatch) -> Iterator[SiteSearch]:
-    monkeypatch.setattr("gallery_service.search._PAUSE_AFTER_LOADING", 0.0)
+    monkeypatch.setattr("gallery_service.live_gallery._PAUSE_AFTER_LOADING", 0.0)
     opened = SiteSearch(indexed_site, ServiceSettings(threads=1))
     yield opened
     opened.close()

@@ -140,9 +140,9 @@ def test_who_was_erased_is_not_shown_while_the_removal_is_waited_for(indexed_sit
     write_run(indexed_site)
     workspace = Workspace(indexed_site)
     search = SiteSearch(indexed_site, ServiceSettings(threads=1))
-    assert PICTURE in search.training_report(LOCAL, "m", "r-1")
+    assert PICTURE in search.pictures.training_report(LOCAL, "m", "r-1")
     add_erasures(workspace.erasures, [Erasure(list_shards(workspace)[0].video_sha256, 1.0, 2.0, None)])
-    after = search.training_report(LOCAL, "m", "r-1")
+    after = search.pictures.training_report(LOCAL, "m", "r-1")
     search.close()
     assert "data:image/jpeg" not in after
     assert PICTURE not in after

@@ -113,9 +113,9 @@ def test_a_broken_log_ends_with_status_1_and_names_the_entry(
     assert checked.stderr.startswith(f"broken: {problem}")
 
 
-def test_the_exit_status_of_a_real_process(either_database: str, log: Database, site: SiteConfig) -> None:
-    if either_database == "server":
-        pytest.skip("the commands with a server are processes in databases/test_commands_with_postgres.py")
+# Those with a server are processes in databases/test_commands_with_postgres.py.
+@pytest.mark.parametrize("either_database", ["file"], indirect=True)
+def test_the_exit_status_of_a_real_process(log: Database, site: SiteConfig) -> None:
     assert run_process("audit", "verify", site.folder).returncode == 0
     tamper(log, "DELETE FROM audit WHERE id = 2")
     broken = run_process("audit", "verify", site.folder)

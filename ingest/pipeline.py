@@ -24,6 +24,7 @@ from ingest.erasure_selection import expired
 from ingest.erasures import Erasure, add_erasures, load_erasures
 from ingest.forgetting import forget_in
 from ingest.growing import grown_from, still_written
+from ingest.nvdec import DecoderError
 from ingest.ray_cluster import ClusterError, run_on_ray
 from ingest.recording import RecordingJob, ground_truth_hash, ingest_recording
 from ingest.recording_file import RecordingPath, StoreError, file_stamp, is_file
@@ -142,8 +143,8 @@ def ingest_site(
 
     Raises:
         WorkspaceBusy: another command writes into the workspace.
-        SiteError, DetectorError, ErasureError, ShardError, DiskFull, ClusterError: nothing (more) can be ingested as
-            things are.
+        SiteError, DecoderError, DetectorError, ErasureError, ShardError, DiskFull, ClusterError: nothing (more) can be
+            ingested as things are.
         KeyboardInterrupt: passed on. Whatever ends a run early, its status says so.
     """
     workspace = Workspace(site)
@@ -424,7 +425,7 @@ class _Run:
 
     def _failed(self, job: RecordingJob, event: Failed) -> None:
         shutil.rmtree(job.folder, ignore_errors=True)
-        for same_with_every_recording in (DetectorError, DiskFull, ClusterError):
+        for same_with_every_recording in (DecoderError, DetectorError, DiskFull, ClusterError):
             if event.kind == same_with_every_recording.__name__:
                 raise same_with_every_recording(event.error)
         if event.kind == StillWritten.__name__:

@@ -25,6 +25,7 @@ from ingest.erasures import ErasedRegions, Erasure
 from ingest.false_persons import Suspects, never_moved
 from ingest.ground_truth import Judge, load_ground_truth
 from ingest.mask import black_out, stands_in
+from ingest.nvdec import decoding_device
 from ingest.recording_file import RecordingPath, file_stamp
 from ingest.recording_time import RecordingStart, resolve_start
 from ingest.shard_writer import ShardWriter
@@ -168,7 +169,7 @@ def ingest_recording(
     Raises:
         VideoError: the recording gives no frame, or changes while it is read.
         DiskFull: its shard cannot be written.
-        DetectorError, GroundTruthError: see there.
+        DetectorError, GroundTruthError, DecoderError: see there.
     """
     judge = None
     if job.ground_truth is not None:
@@ -177,7 +178,7 @@ def ingest_recording(
         detector = make_detector(job.detector, job.site_folder)
     with contextlib.closing(_preview(job, threads)) as preview:
         detector.begin(preview)
-    with disk_full_said(job.folder.parent), VideoReader(job.path, threads=threads) as reader:
+    with disk_full_said(job.folder.parent), VideoReader(job.path, threads=threads, device=decoding_device()) as reader:
         work = _Work(job, reader, detector, judge, progress)
         return work.run()
 
@@ -185,7 +186,7 @@ def ingest_recording(
 def _preview(job: RecordingJob, threads: int) -> Generator[NDArray[np.uint8]]:
     """What the detector is going to be shown, decoded as it is asked for."""
     sampler = FrameSampler(job.detector.fps)
-    with VideoReader(job.path, threads=threads) as reader:
+    with VideoReader(job.path, threads=threads, device=decoding_device()) as reader:
         for frame in reader.frames():
             if sampler.wants(frame.pts_s):
                 yield black_out(frame.image, job.camera.mask)

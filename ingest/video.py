@@ -18,13 +18,17 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ingest.frame_clock import FrameClock
+from ingest.nvdec import as_the_processor_decodes
 from ingest.recording_file import RecordingPath, StoreError, file_stamp, open_recording
+
+if TYPE_CHECKING:
+    from av.codec.hwaccel import HWAccel
 
 _FALLBACK_FPS = 25.0
 _MAX_PIXELS = 64_000_000
@@ -133,6 +137,7 @@ class VideoReader:
     Args:
         path: of the file.
         threads: decoder threads; 0 lets the decoder choose.
+        device: to decode on, from `ingest.nvdec.decoding_device`; None: the processor.
 
     Attributes:
         info: what the file says of itself.
@@ -143,7 +148,7 @@ class VideoReader:
         StoreError: a store does not give it. Reading on may raise it, too.
     """
 
-    def __init__(self, path: RecordingPath, *, threads: int = 1) -> None:
+    def __init__(self, path: RecordingPath, *, threads: int = 1, device: HWAccel | None = None) -> None:
         import av
 
         self.path = path
@@ -160,7 +165,9 @@ class VideoReader:
         except OSError as error:
             raise VideoError(f"{path}: cannot be opened: {error.strerror}; check the path in site.yaml") from None
         try:
-            self._container = av.open(self._source, metadata_errors="replace", options={"protocol_whitelist": ""})
+            self._container = av.open(
+                self._source, metadata_errors="replace", options={"protocol_whitelist": ""}, hwaccel=device
+            )
         except (av.FFmpegError, OSError, ValueError) as error:
             self._source.close()
             self._complain()
@@ -227,6 +234,7 @@ class VideoReader:
             yield stamp, (index, decoded)
 
     def _picture(self, decoded: Any) -> NDArray[np.uint8]:
+        decoded = as_the_processor_decodes(decoded)
         if decoded.interlaced_frame:
             decoded = self._one_field(decoded)
         # One thread: starting more costs more than they save.

@@ -225,3 +225,19 @@ def test_however_loose_the_bounds_the_answer_holds(
         rows, scores = searched.search(query, k)
         np.testing.assert_allclose(scores, expected[1], atol=1.5 * SCORE_STEP)
         assert rows.tolist() == expected[0].tolist()
+
+
+@pytest.mark.gpu
+def test_the_gpu_build_of_faiss_finds_the_same() -> None:
+    """faiss-gpu replaces faiss-cpu where there is a GPU; the index itself stays on the processor."""
+    import faiss
+
+    assert faiss.get_num_gpus() > 0
+    random = np.random.default_rng(0)
+    vectors = random.normal(size=(5000, 64)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    found = TrackletIndex(vectors)
+    for share in (None, 0.1):
+        allowed = None if share is None else random.random(len(vectors)) < share
+        rows, _ = found.search(vectors[7], 10, allowed)
+        assert rows.tolist() == [row for row, _ in reference(vectors, vectors[7], 10, allowed)]

@@ -96,6 +96,15 @@ def test_fastest_provider_agrees_roughly(osnet: Path) -> None:
     assert agreement.diagonal().min() > 0.8
 
 
+@pytest.mark.gpu
+def test_a_gpu_is_used_and_agrees(osnet: Path) -> None:
+    images = (torch.rand(16, 3, *SIZE) * 255).numpy()
+    fast, exact = make_session(osnet), make_session(osnet, precision="exact")
+    assert fast.get_providers()[0] == "CUDAExecutionProvider"
+    agreement = (fast.run(None, {"images": images})[0] * exact.run(None, {"images": images})[0]).sum(axis=1)
+    assert agreement.min() > 0.99  # TF32 has 10 bits
+
+
 @pytest.mark.usefixtures("exporter_gives_osnet")
 def test_a_graph_that_differs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Crooked:

@@ -236,3 +236,11 @@ def test_rerank_refuses_bad_input() -> None:
         k_reciprocal_rerank(features, features, lambda_=1.5)
     with pytest.raises(ValueError, match=r"finite"):
         k_reciprocal_rerank(features, features * float("inf"))
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_same() -> None:
+    """Neighbours are searched where the features are; the choice among them is made in float64 on both."""
+    features = F.normalize(torch.randn(3000, 128, generator=torch.Generator().manual_seed(0)), dim=1)
+    here, there = jaccard_distance(features, 15, 4), jaccard_distance(features.cuda(), 15, 4)
+    assert abs(here - there).max() < 1e-6

@@ -49,4 +49,5 @@ def decoding_device() -> HWAccel | None:
 def as_the_processor_decodes(decoded: VideoFrame) -> VideoFrame:
     """The frame in the layout that the processor's decoder gives, of which all other steps know."""
     planar = _PLANAR.get(decoded.format.name)
-    return decoded if planar is None else decoded.reformat(format=planar)
+    # One thread, as everywhere: several cut the frame, and differ at the cuts.
+    return decoded if planar is None else decoded.reformat(format=planar, threads=1)

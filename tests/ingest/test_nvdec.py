@@ -70,14 +70,14 @@ def test_a_gpus_layout_gives_the_same_pixels(planar: str, gpu: str, full_range: 
     for height, width in ((360, 640), (362, 642)):
         blocks = random.integers(0, 256, (height // 5 + 1, width // 5 + 1, 3), dtype=np.uint8)
         pixels = np.ascontiguousarray(blocks.repeat(5, 0).repeat(5, 1)[:height, :width])
-        frame = av.VideoFrame.from_ndarray(pixels, "bgr24").reformat(format=planar)
+        frame = av.VideoFrame.from_ndarray(pixels, "bgr24").reformat(format=planar, threads=1)
         if full_range:
             frame.color_range = ColorRange.JPEG
-        handed_over = frame.reformat(format=gpu)
+        handed_over = frame.reformat(format=gpu, threads=1)
         handed_over.color_range, handed_over.colorspace = frame.color_range, frame.colorspace
-        wanted = frame.reformat(format="bgr24").to_ndarray()
+        wanted = frame.reformat(format="bgr24", threads=1).to_ndarray()
         np.testing.assert_array_equal(
-            as_the_processor_decodes(handed_over).reformat(format="bgr24").to_ndarray(), wanted
+            as_the_processor_decodes(handed_over).reformat(format="bgr24", threads=1).to_ndarray(), wanted
         )
         assert as_the_processor_decodes(frame) is frame
 

@@ -90,8 +90,7 @@ class Question:
         return (
             f"python -m calr benchmark {self.dataset} --root {self.dataset.upper()} --row '{self.row}' "
             f"--profile {self.profile} --arch {self.arch} --init {self.start}.safetensors --seed {self.seed}"
-            + " --float32"
-            * self.float32
+            + (" --float32" if self.float32 else "")
         )
 
     def identity(self) -> str:

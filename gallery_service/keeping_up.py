@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING
+
+from gallery_service.background import in_background
 
 if TYPE_CHECKING:
     from gallery_service.search import SiteSearch
@@ -18,18 +21,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger("gallery_service")
 
 
-@contextmanager
-def keeping_up(sites: Collection[SiteSearch], every_s: float) -> Iterator[None]:
+def keeping_up(sites: Collection[SiteSearch], every_s: float) -> AbstractContextManager[None]:
     """Let some sites follow what is on disk, in the background, every `every_s` seconds."""
-    ending = threading.Event()
-    thread = threading.Thread(target=_keep_up, args=(sites, every_s, ending), name="keeping up", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ending.set()
-        # A gallery that is being loaded is soon loaded; killing it on the way does no harm.
-        thread.join(timeout=10)
+    return in_background("keeping up", partial(_keep_up, sites, every_s))
 
 
 def _keep_up(sites: Collection[SiteSearch], every_s: float, ending: threading.Event) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
+from gallery_service.background import in_background
 from gallery_service.caller import Caller, Role
 from gallery_service.erasure.erase import Outcome, erase, unfinished_orders
 from gallery_service.errors import GalleryError
@@ -44,21 +46,12 @@ def keep_retention(site: SiteConfig, now: datetime) -> Outcome | None:
     return erase(site, selection, asked=asked, caller=RETENTION, reason="retention_days", threads=1, hide_if_busy=False)
 
 
-@contextmanager
-def keeping_retention(sites: Collection[SiteSearch], every_s: float = EVERY_S) -> Iterator[None]:
+def keeping_retention(sites: Collection[SiteSearch], every_s: float = EVERY_S) -> AbstractContextManager[None]:
     """Keep the retention of some sites in the background: at once, and then every `every_s` seconds.
 
     A site that is busy is tried again soon; whatever else goes wrong is logged, and tried again the next time.
     """
-    ending = threading.Event()
-    thread = threading.Thread(target=_keep, args=(sites, every_s, ending), name="retention", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ending.set()
-        # Killing it on the way does no harm, but a shard that is being written is soon done.
-        thread.join(timeout=10)
+    return in_background("retention", partial(_keep, sites, every_s))
 
 
 def _keep(sites: Collection[SiteSearch], every_s: float, ending: threading.Event) -> None:

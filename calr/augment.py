@@ -44,10 +44,11 @@ class Augment:
         row = torch.arange(h)[None, :] + torch.randint(-self.pad, self.pad + 1, (n, 1), generator=self._draw)
         column = torch.arange(w)[None, :] + torch.randint(-self.pad, self.pad + 1, (n, 1), generator=self._draw)
         mirrored = torch.rand(n, 1, generator=self._draw) < 0.5
-        column = torch.where(mirrored, w - 1 - column, column)
+        # Drawn on the CPU, a few numbers an image; what is as large as the images is made where they are.
+        row, column = row.to(device), torch.where(mirrored, w - 1 - column, column).to(device)
         padded = F.pad(out, (self.pad, self.pad, self.pad, self.pad))
         # Indices into the padded image: one gather does the shift and the mirror.
-        at = ((row + self.pad)[:, :, None] * (w + 2 * self.pad) + (column + self.pad)[:, None, :]).to(device)
+        at = (row + self.pad)[:, :, None] * (w + 2 * self.pad) + (column + self.pad)[:, None, :]
         out = padded.flatten(2).gather(2, at.reshape(n, 1, h * w).expand(-1, 3, -1)).reshape(n, 3, h, w)
         if self.erase > 0:
             erased = torch.rand(n, generator=self._draw) < self.erase
@@ -58,8 +59,8 @@ class Augment:
             top = (torch.rand(n, generator=self._draw) * (h - height + 1)).floor()
             left = (torch.rand(n, generator=self._draw) * (w - width + 1)).floor()
             rows, columns = torch.arange(h)[None, :], torch.arange(w)[None, :]
-            in_rows = (rows >= top[:, None]) & (rows < (top + height)[:, None])
-            in_columns = (columns >= left[:, None]) & (columns < (left + width)[:, None])
-            hole = (in_rows[:, :, None] & in_columns[:, None, :] & erased[:, None, None]).to(device)
+            in_rows = ((rows >= top[:, None]) & (rows < (top + height)[:, None]) & erased[:, None]).to(device)
+            in_columns = ((columns >= left[:, None]) & (columns < (left + width)[:, None])).to(device)
+            hole = in_rows[:, :, None] & in_columns[:, None, :]
             out = torch.where(hole[:, None], mean, out)
         return out

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from calr.cluster_memory import follow
+
 
 class CameraProxies:
     """The proxies and their loss.
@@ -55,14 +57,15 @@ class CameraProxies:
         total = np.zeros((len(place), features.shape[1]), dtype=np.float64)
         np.add.at(total, proxy, features[kept])
         self.centroids = F.normalize(torch.from_numpy(total), dim=1).float().to(device)
-        self.of_crop = torch.from_numpy(of_crop).to(device)
+        self.of_crop = torch.from_numpy(of_crop)
+        self._of_crop_here = self.of_crop.to(device)
         self.cluster = torch.from_numpy(place // cameras).to(device)
         self.temperature, self.momentum, self.hardest = temperature, momentum, hardest
 
     def loss(self, features: Tensor, crops: Tensor) -> Tensor:
         """Scalar; features (B, D) L2-normalised float32, crops (B,) int64, each in a cluster. See the class."""
         logits = features @ self.centroids.T / self.temperature
-        own = self.of_crop[crops]
+        own = self._of_crop_here[crops]
         same = self.cluster[None, :] == self.cluster[own][:, None]
         elsewhere = same.clone()
         elsewhere[torch.arange(len(crops), device=elsewhere.device), own] = False
@@ -72,9 +75,6 @@ class CameraProxies:
         each = ((everything[:, None] - logits) * elsewhere).sum(1) / count.clamp(min=1)
         return each.sum() / (count > 0).sum().clamp(min=1)
 
-    @torch.no_grad()
     def update(self, features: Tensor, crops: Tensor) -> None:
-        """Move the proxies of the batch, in its order. features (B, D) L2-normalised, crops (B,)."""
-        for feature, proxy in zip(features, self.of_crop[crops].tolist(), strict=True):
-            moved = self.momentum * self.centroids[proxy] + (1 - self.momentum) * feature
-            self.centroids[proxy] = F.normalize(moved, dim=0)
+        """Move the proxies of the batch. features (B, D) L2-normalised, crops (B,) on the CPU."""
+        follow(self.centroids, features, self.of_crop[crops], self.momentum)

@@ -56,20 +56,30 @@ class ClusterMemory:
         each = F.cross_entropy(logits, labels, reduction="none")
         return (each if weights is None else each * weights[labels]).mean()
 
-    @torch.no_grad()
     def update(self, features: Tensor, labels: Tensor) -> None:
-        """Move the centroids of the batch, in the order of the batch. features (B, D) L2-normalised, labels (B,)."""
-        features = features.detach().float()
-        # Clusters do not touch each other: the first sample of every cluster at once, then every second one, ...
-        order = torch.argsort(labels, stable=True)
-        ordered = labels[order]
-        start = torch.searchsorted(ordered, ordered)
-        turn = torch.arange(len(labels), device=labels.device) - start
-        for step in range(int(turn.max()) + 1 if len(labels) else 0):
-            now = order[turn == step]
-            label = labels[now]
-            moved = self.momentum * self.centroids[label] + (1 - self.momentum) * features[now]
-            self.centroids[label] = F.normalize(moved, dim=1)
+        """Move the centroids of the batch. features (B, D) L2-normalised, labels (B,) on the CPU."""
+        follow(self.centroids, features.detach().float(), labels, self.momentum)
+
+
+@torch.no_grad()
+def follow(centroids: Tensor, features: Tensor, labels: Tensor, momentum: float) -> None:
+    """c <- normalise(momentum · c + (1 - momentum) · f), in place, sample after sample.
+
+    Args:
+        centroids: (C, D).
+        features: (B, D) float32 on the same device.
+        labels: (B,) int64 on the CPU, the centroid of each sample. There, because a GPU would have to be waited for.
+        momentum: share of the old centroid that stays.
+    """
+    # Centroids do not touch each other: the first sample of each at once, then every second one, ...
+    order = torch.argsort(labels, stable=True)
+    ordered = labels[order]
+    turn = torch.arange(len(labels)) - torch.searchsorted(ordered, ordered)
+    by_turn, sizes = torch.argsort(turn, stable=True), torch.bincount(turn).tolist()
+    rows, places = order[by_turn].to(centroids.device), ordered[by_turn].to(centroids.device)
+    for row, place in zip(torch.split(rows, sizes), torch.split(places, sizes), strict=True):
+        moved = momentum * centroids[place] + (1 - momentum) * features[row]
+        centroids[place] = F.normalize(moved, dim=1)
 
 
 def cluster_cameras(labels: Tensor, camera: Tensor, cameras: int) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -68,18 +69,17 @@ def _in_parts(norm: GhostBatchNorm1d | GhostBatchNorm2d, forward: Callable[[Tens
     parts = list(torch.split(batch, norm.ghost))
     if len(parts[-1]) == 1:
         parts[-2:] = [torch.cat(parts[-2:])]  # one image alone has no variance
-    mean, variance = norm.running_mean, norm.running_var
-    assert mean is not None and variance is not None
+    running_mean, running_var, momentum = norm.running_mean, norm.running_var, norm.momentum
+    assert running_mean is not None and running_var is not None and momentum is not None
     means, variances, out = [], [], []
     for part in parts:
-        # The backward pass needs what a part's statistics were moved from, so every part moves a copy of them.
-        norm.running_mean, norm.running_var = mean.clone(), variance.clone()
-        out.append(forward(part))
-        means.append(norm.running_mean)
-        variances.append(norm.running_var)
+        # Statistics that move by all of a step are the part's own.
+        means.append(torch.zeros_like(running_mean))
+        variances.append(torch.zeros_like(running_var))
+        out.append(F.batch_norm(part, means[-1], variances[-1], norm.weight, norm.bias, True, 1.0, norm.eps))
     # Once for the batch and not part after part, so that parts may be computed by different processes.
-    norm.running_mean = mean.copy_(torch.stack(means).mean(0))
-    norm.running_var = variance.copy_(torch.stack(variances).mean(0))
+    running_mean.lerp_(torch.stack(means).mean(0), momentum)
+    running_var.lerp_(torch.stack(variances).mean(0), momentum)
     joined = torch.cat(out)
     channels_last = batch.ndim == 4 and batch.is_contiguous(memory_format=torch.channels_last)
     return joined.contiguous(memory_format=torch.channels_last) if channels_last else joined

@@ -58,6 +58,7 @@ from calr.training_loop import (
     set_lr,
     train_epoch,
 )
+from calr.training_pass import training_pass
 from calr.training_set import TrainingSet
 from models.reid import ReidNet
 
@@ -182,6 +183,7 @@ class InterCamera:
                 classifier = CameraClassifier(net.embedding_dim, len(data.camera_ids), profile.alignment.strength)
             self.classifier = classifier.to(precision.device)
             parameters += list(self.classifier.parameters())
+        self._forward = training_pass(net, precision)
         self.optimiser = adam(parameters, self.stage.lr, profile.weight_decay)
         self.epoch, self.epochs = 0, self.stage.epochs
         self.finished = False
@@ -326,6 +328,7 @@ class InterCamera:
         )
         return train_epoch(
             self.net,
+            self._forward,
             self.optimiser,
             data.images,
             batches,

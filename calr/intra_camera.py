@@ -29,6 +29,7 @@ from calr.profiles import Profile, Stage
 from calr.sampler import BalancedBatches
 from calr.silhouette import silhouette
 from calr.training_loop import ContrastiveTerm, adam, decayed_lr, epoch_seed, set_lr, train_epoch
+from calr.training_pass import training_pass
 from calr.training_set import TrainingSet
 from models.reid import ReidNet
 
@@ -60,6 +61,7 @@ class IntraCamera:
             raise ValueError(f"profile {profile.name} has no intra-camera stage")
         self.net, self.data, self.profile, self.seed, self.precision = net, data, profile, seed, precision
         self.stage: Stage = profile.intra
+        self._forward = training_pass(net, precision)
         self.optimiser = adam(net.parameters(), self.stage.lr, profile.weight_decay)
         self.epoch, self.epochs = 0, self.stage.epochs
         self.finished = False
@@ -121,6 +123,7 @@ class IntraCamera:
         )
         return train_epoch(
             self.net,
+            self._forward,
             self.optimiser,
             data.images,
             batches,

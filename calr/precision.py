@@ -20,13 +20,19 @@ class Precision:
     device: str
     bf16: bool
 
-    def autocast(self) -> AbstractContextManager[object]:
-        """Context for a forward pass."""
-        return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.bf16)
+    def autocast(self, cache: bool = True) -> AbstractContextManager[object]:
+        """Context for a forward pass. cache: keep converted weights until the context ends."""
+        return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.bf16, cache_enabled=cache)
 
     def place(self, tensor: Tensor) -> Tensor:
         """The tensor on the device."""
         return tensor.to(self.device, non_blocking=True)
+
+    def keep(self, images: Tensor) -> Tensor:
+        """The images on the device, if they leave half of its free memory to the network."""
+        if self.device != "cuda" or 2 * images.nbytes > torch.cuda.mem_get_info()[0]:
+            return images
+        return images.to(self.device)
 
 
 def best_precision() -> Precision:

@@ -23,7 +23,7 @@ from calr.camera_proxies import CameraProxies
 from calr.cluster_memory import ClusterMemory
 from calr.data_parallel import combine, gather, own_share, units
 from calr.precision import Precision
-from models.preprocess import normalise
+from calr.training_pass import Forward
 from models.reid import ReidNet
 
 
@@ -62,15 +62,15 @@ class ContrastiveTerm:
         self, memory: ClusterMemory, labels: NDArray[np.int64], weights: NDArray[np.float64] | None, device: str
     ) -> None:
         self.memory = memory
-        self._labels = torch.from_numpy(labels).to(device)
+        self._labels, self._device = torch.from_numpy(labels), device
         self._weights = None if weights is None else torch.from_numpy(weights).float().to(device)
 
     def _of(self, crops: NDArray[np.int64]) -> Tensor:
-        return self._labels[torch.from_numpy(crops).to(self._labels.device)]
+        return self._labels[torch.from_numpy(crops)]
 
     def loss(self, features: Tensor, crops: NDArray[np.int64]) -> Tensor:
         """See `ClusterMemory.loss`."""
-        return self.memory.loss(F.normalize(features, dim=1), self._of(crops), self._weights)
+        return self.memory.loss(F.normalize(features, dim=1), self._of(crops).to(self._device), self._weights)
 
     def after_step(self, features: Tensor, crops: NDArray[np.int64]) -> None:
         """See `ClusterMemory.update`."""
@@ -94,16 +94,14 @@ class ProxyTerm:
     def __init__(self, proxies: CameraProxies, weight: float) -> None:
         self._proxies, self._weight = proxies, weight
 
-    def _crops(self, crops: NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(crops).to(self._proxies.of_crop.device)
-
     def loss(self, features: Tensor, crops: NDArray[np.int64]) -> Tensor:
         """See `CameraProxies.loss`."""
-        return self._weight * self._proxies.loss(F.normalize(features, dim=1), self._crops(crops))
+        here = torch.from_numpy(crops).to(features.device)
+        return self._weight * self._proxies.loss(F.normalize(features, dim=1), here)
 
     def after_step(self, features: Tensor, crops: NDArray[np.int64]) -> None:
         """See `CameraProxies.update`."""
-        self._proxies.update(F.normalize(features, dim=1), self._crops(crops))
+        self._proxies.update(F.normalize(features, dim=1), torch.from_numpy(crops))
 
     def measures(self) -> dict[str, float]:
         """Nothing."""
@@ -126,13 +124,14 @@ class AlignmentTerm:
         self.classifier = classifier
         self._camera = torch.from_numpy(camera).to(device)
         self._weight = weight
-        self._right = self._seen = 0
+        self._right: Tensor | int = 0
+        self._seen = 0
 
     def loss(self, features: Tensor, crops: NDArray[np.int64]) -> Tensor:
         """Scalar; counts how often the classifier was right."""
         camera = self._camera[torch.from_numpy(crops).to(self._camera.device)]
         logits = self.classifier(features)
-        self._right += int((logits.argmax(1) == camera).sum())
+        self._right = self._right + (logits.argmax(1) == camera).sum()
         self._seen += len(crops)
         return self._weight * F.cross_entropy(logits, camera)
 
@@ -141,11 +140,12 @@ class AlignmentTerm:
 
     def measures(self) -> dict[str, float]:
         """camera_accuracy: share of the epoch's crops whose camera the classifier told."""
-        return {"camera_accuracy": self._right / max(self._seen, 1)}
+        return {"camera_accuracy": int(self._right) / max(self._seen, 1)}
 
 
 def train_epoch(
     net: ReidNet,
+    forward: Forward,
     optimiser: torch.optim.Optimizer,
     images: Tensor,
     batches: Iterable[NDArray[np.int64]],
@@ -158,7 +158,8 @@ def train_epoch(
     """Train on every batch once, together with the other processes where there are any (`calr.data_parallel`).
 
     Args:
-        net: maps normalised images (B, 3, h, w) to features (B, D).
+        net: whose weights learn.
+        forward: its pass (`calr.training_pass`).
         optimiser: over the parameters of the net and of the terms.
         images: (N, 3, h, w) uint8 RGB.
         batches: crop indices, (B,) each.
@@ -175,46 +176,38 @@ def train_epoch(
         TrainError: the loss or a weight is no longer a finite number.
     """
     net.train()
-    totals = dict.fromkeys((term.name for term in terms), 0.0)
-    done = 0
+    losses: list[Tensor] = []
     for crops in batches:
         # All of the batch everywhere: what is drawn for an image must not depend on the number of processes.
         batch = augment(precision.place(images[torch.from_numpy(crops)]))
         unit = ghost or len(crops)
         own = own_share(len(crops), unit)
-        features = gather(_forward(net, batch[own], precision), len(crops), unit)
-        parts = [term.loss(features, crops) for term in terms]
-        loss = torch.stack(parts).sum()
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise TrainError(f"the loss became {value} in batch {done + 1}; are the start weights damaged?")
+        features = gather(forward(batch[own]), len(crops), unit)
+        parts = torch.stack([term.loss(features, crops) for term in terms])
+        loss = parts.sum()
         optimiser.zero_grad(set_to_none=True)
         if loss.requires_grad:  # not where another process has the whole batch
             loss.backward()  # type: ignore[no-untyped-call]
         combine(net, units(own, unit) / units(slice(0, len(crops)), unit))
         optimiser.step()
-        for term, part in zip(terms, parts, strict=True):
+        for term in terms:
             term.after_step(features.detach(), crops)
-            totals[term.name] += float(part.detach())
-        done += 1
-        on_step(done)
+        losses.append(parts.detach())
+        on_step(len(losses))
+    # Read once, at the end: a GPU that is asked after every batch waits for the next one.
+    values = torch.stack(losses).tolist() if losses else []
+    for done, of_terms in enumerate(values, start=1):
+        if not math.isfinite(sum(of_terms)):
+            raise TrainError(f"the loss became {sum(of_terms)} in batch {done}; are the start weights damaged?")
     if not all(bool(torch.isfinite(parameter).all()) for parameter in net.parameters()):
         # A finite loss can have a gradient that is not; such weights must not reach a checkpoint.
         raise TrainError("the network's weights are no longer finite numbers; are the start weights damaged?")
-    measured = {f"loss_{name}": total / max(done, 1) for name, total in totals.items()}
-    measured["loss"] = sum(totals.values()) / max(done, 1)
+    totals = [sum(of_term) for of_term in zip(*values, strict=True)] or [0.0] * len(terms)
+    measured = {f"loss_{term.name}": total / max(len(values), 1) for term, total in zip(terms, totals, strict=True)}
+    measured["loss"] = sum(totals) / max(len(values), 1)
     for term in terms:
         measured.update(term.measures())
     return measured
-
-
-def _forward(net: ReidNet, images: Tensor, precision: Precision) -> Tensor:
-    """(B, D) float32; B may be 0."""
-    if not len(images):
-        return torch.zeros((0, net.embedding_dim), device=images.device)
-    with precision.autocast():
-        features: Tensor = net(normalise(images).contiguous(memory_format=torch.channels_last))
-    return features.float()
 
 
 def epoch_seed(seed: int, stage: str, epoch: int, purpose: str) -> int:

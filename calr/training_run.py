@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,7 @@ def run_training(
     """
     _check(data, known_identities)
     notices: list[str] = []
+    data = replace(data, images=precision.keep(data.images))
     many_cameras = len(np.unique(data.camera)) > 1
     if not many_cameras and not known_identities:
         notices.append("cross-camera search needs two cameras; only the intra-camera stage was run")

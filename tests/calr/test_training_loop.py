@@ -11,6 +11,7 @@ from torch import Tensor
 from calr.augment import Augment
 from calr.precision import Precision
 from calr.training_loop import TrainError, adam, train_epoch
+from calr.training_pass import training_pass
 from tests.calr.toy_people import ToyNet, toy_people
 
 
@@ -37,6 +38,7 @@ class Squares:
 def epoch(term: Squares, net: ToyNet, batches: list[list[int]]) -> dict[str, float]:
     return train_epoch(
         net,  # type: ignore[arg-type]
+        training_pass(net, Precision("cpu", bf16=False)),  # type: ignore[arg-type]
         adam(net.parameters(), 1e-2, 0.0),
         toy_people(people=4).images,
         [np.asarray(batch) for batch in batches],

@@ -1,0 +1,64 @@
+"""Images through the network for training.
+
+On a GPU the pass is recorded once for every shape of batch, and replayed as a CUDA graph: the kernels of a small
+network are done sooner than Python can ask for the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from calr.precision import Precision
+from models.preprocess import normalise
+from models.reid import ReidNet
+
+Forward = Callable[[Tensor], Tensor]
+"""(B, 3, h, w) RGB in 0..255, B may be 0 -> features (B, D) float32 with a gradient."""
+
+
+def training_pass(net: ReidNet, precision: Precision) -> Forward:
+    """The network's pass, in the number format of training.
+
+    Args:
+        net: in training mode whenever the pass is used; its parameters and buffers must stay where they are in memory.
+        precision: device and number format.
+    """
+    one = _Pass(net, precision)
+    forward = _Recorded(one) if precision.device == "cuda" else one
+    nobody = torch.zeros((0, net.embedding_dim), device=precision.device)
+    return lambda images: forward(images) if len(images) else nobody
+
+
+class _Pass(nn.Module):
+    def __init__(self, net: ReidNet, precision: Precision) -> None:
+        super().__init__()
+        self.net, self.precision = net, precision
+
+    def forward(self, images: Tensor) -> Tensor:
+        # Without the cache, because a graph needs the conversion of weights in it.
+        with self.precision.autocast(cache=self.precision.device == "cpu"):
+            features: Tensor = self.net(normalise(images).contiguous(memory_format=torch.channels_last))
+        return features.float()
+
+
+class _Recorded:
+    def __init__(self, one: _Pass) -> None:
+        self._pass = one
+        self._graphs: dict[torch.Size, Forward] = {}
+
+    def __call__(self, images: Tensor) -> Tensor:
+        if images.shape not in self._graphs:
+            self._graphs[images.shape] = self._record(images)
+        return self._graphs[images.shape](images)
+
+    def _record(self, images: Tensor) -> Forward:
+        buffers = list(self._pass.net.buffers())
+        before = [buffer.clone() for buffer in buffers]
+        fresh = _Pass(self._pass.net, self._pass.precision)  # its forward method is replaced
+        torch.cuda.make_graphed_callables(fresh, (images.clone(),), allow_unused_input=True)
+        for buffer, value in zip(buffers, before, strict=True):
+            buffer.copy_(value)  # recording runs the pass several times
+        return fresh

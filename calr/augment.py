@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from calr.precision import send
+
 
 class Augment:
     """Mirror, shift, colour change and random erasing, drawn anew for each image.
@@ -33,9 +35,13 @@ class Augment:
         n, _, h, w = images.shape
         device = images.device
         out = images.float()
-        mean = torch.tensor(self.MEAN, device=device)[None, :, None, None]
+        mean = send(torch.tensor(self.MEAN), device)[None, :, None, None]
         if self.colour > 0:
-            factors = self._uniform(3 * n, 1 - self.colour, 1 + self.colour).to(device).reshape(3, n, 1, 1, 1)
+            factors = (
+                self._uniform(3 * n, 1 - self.colour, 1 + self.colour)
+                .to(device, non_blocking=True)
+                .reshape(3, n, 1, 1, 1)
+            )
             grey = out.mean(1, keepdim=True)
             out = grey + (out - grey) * factors[0]
             level = out.mean((1, 2, 3), keepdim=True)
@@ -45,7 +51,10 @@ class Augment:
         column = torch.arange(w)[None, :] + torch.randint(-self.pad, self.pad + 1, (n, 1), generator=self._draw)
         mirrored = torch.rand(n, 1, generator=self._draw) < 0.5
         # Drawn on the CPU, a few numbers an image; what is as large as the images is made where they are.
-        row, column = row.to(device), torch.where(mirrored, w - 1 - column, column).to(device)
+        row, column = (
+            row.to(device, non_blocking=True),
+            torch.where(mirrored, w - 1 - column, column).to(device, non_blocking=True),
+        )
         padded = F.pad(out, (self.pad, self.pad, self.pad, self.pad))
         # Indices into the padded image: one gather does the shift and the mirror.
         at = (row + self.pad)[:, :, None] * (w + 2 * self.pad) + (column + self.pad)[:, None, :]
@@ -59,8 +68,12 @@ class Augment:
             top = (torch.rand(n, generator=self._draw) * (h - height + 1)).floor()
             left = (torch.rand(n, generator=self._draw) * (w - width + 1)).floor()
             rows, columns = torch.arange(h)[None, :], torch.arange(w)[None, :]
-            in_rows = ((rows >= top[:, None]) & (rows < (top + height)[:, None]) & erased[:, None]).to(device)
-            in_columns = ((columns >= left[:, None]) & (columns < (left + width)[:, None])).to(device)
+            in_rows = ((rows >= top[:, None]) & (rows < (top + height)[:, None]) & erased[:, None]).to(
+                device, non_blocking=True
+            )
+            in_columns = ((columns >= left[:, None]) & (columns < (left + width)[:, None])).to(
+                device, non_blocking=True
+            )
             hole = in_rows[:, :, None] & in_columns[:, None, :]
             out = torch.where(hole[:, None], mean, out)
         return out

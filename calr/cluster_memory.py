@@ -5,6 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from calr.precision import send
+
 
 class ClusterMemory:
     """One centroid per cluster.
@@ -76,7 +78,7 @@ def follow(centroids: Tensor, features: Tensor, labels: Tensor, momentum: float)
     ordered = labels[order]
     turn = torch.arange(len(labels)) - torch.searchsorted(ordered, ordered)
     by_turn, sizes = torch.argsort(turn, stable=True), torch.bincount(turn).tolist()
-    rows, places = order[by_turn].to(centroids.device), ordered[by_turn].to(centroids.device)
+    rows, places = (send(index[by_turn], centroids.device) for index in (order, ordered))
     for row, place in zip(torch.split(rows, sizes), torch.split(places, sizes), strict=True):
         moved = momentum * centroids[place] + (1 - momentum) * features[row]
         centroids[place] = F.normalize(moved, dim=1)

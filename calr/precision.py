@@ -8,6 +8,11 @@ import torch
 from torch import Tensor
 
 
+def send(tensor: Tensor, device: str | torch.device) -> Tensor:
+    """The tensor on a device, without waiting for what that computes."""
+    return tensor.to(device, non_blocking=True)
+
+
 @dataclass(frozen=True)
 class Precision:
     """Device and format of the network's passes; losses, clustering and the optimiser are always float32.
@@ -26,7 +31,7 @@ class Precision:
 
     def place(self, tensor: Tensor) -> Tensor:
         """The tensor on the device."""
-        return tensor.to(self.device, non_blocking=True)
+        return send(tensor, self.device)
 
     def keep(self, images: Tensor) -> Tensor:
         """The images on the device, if they leave half of its free memory to the network."""

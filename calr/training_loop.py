@@ -22,7 +22,7 @@ from calr.camera_alignment import CameraClassifier
 from calr.camera_proxies import CameraProxies
 from calr.cluster_memory import ClusterMemory
 from calr.data_parallel import combine, gather, own_share, units
-from calr.precision import Precision
+from calr.precision import Precision, send
 from calr.training_pass import Forward
 from models.reid import ReidNet
 
@@ -70,7 +70,7 @@ class ContrastiveTerm:
 
     def loss(self, features: Tensor, crops: NDArray[np.int64]) -> Tensor:
         """See `ClusterMemory.loss`."""
-        return self.memory.loss(F.normalize(features, dim=1), self._of(crops).to(self._device), self._weights)
+        return self.memory.loss(F.normalize(features, dim=1), send(self._of(crops), self._device), self._weights)
 
     def after_step(self, features: Tensor, crops: NDArray[np.int64]) -> None:
         """See `ClusterMemory.update`."""
@@ -96,7 +96,7 @@ class ProxyTerm:
 
     def loss(self, features: Tensor, crops: NDArray[np.int64]) -> Tensor:
         """See `CameraProxies.loss`."""
-        here = torch.from_numpy(crops).to(features.device)
+        here = send(torch.from_numpy(crops), features.device)
         return self._weight * self._proxies.loss(F.normalize(features, dim=1), here)
 
     def after_step(self, features: Tensor, crops: NDArray[np.int64]) -> None:
@@ -129,7 +129,7 @@ class AlignmentTerm:
 
     def loss(self, features: Tensor, crops: NDArray[np.int64]) -> Tensor:
         """Scalar; counts how often the classifier was right."""
-        camera = self._camera[torch.from_numpy(crops).to(self._camera.device)]
+        camera = self._camera[send(torch.from_numpy(crops), self._camera.device)]
         logits = self.classifier(features)
         self._right = self._right + (logits.argmax(1) == camera).sum()
         self._seen += len(crops)
@@ -179,7 +179,8 @@ def train_epoch(
     losses: list[Tensor] = []
     for crops in batches:
         # All of the batch everywhere: what is drawn for an image must not depend on the number of processes.
-        batch = augment(precision.place(images[torch.from_numpy(crops)]))
+        drawn = send(torch.from_numpy(crops), images.device)
+        batch = augment(precision.place(images[drawn]))
         unit = ghost or len(crops)
         own = own_share(len(crops), unit)
         features = gather(forward(batch[own]), len(crops), unit)

@@ -29,7 +29,11 @@ def training_pass(net: ReidNet, precision: Precision) -> Forward:
     one = _Pass(net, precision)
     forward = _Recorded(one) if precision.device == "cuda" else one
     nobody = torch.zeros((0, net.embedding_dim), device=precision.device)
-    return lambda images: forward(images) if len(images) else nobody
+    return lambda images: forward(_normalised(images)) if len(images) else nobody
+
+
+def _normalised(images: Tensor) -> Tensor:
+    return normalise(images).contiguous(memory_format=torch.channels_last)
 
 
 class _Pass(nn.Module):
@@ -40,7 +44,7 @@ class _Pass(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         # Without the cache, because a graph needs the conversion of weights in it.
         with self.precision.autocast(cache=self.precision.device == "cpu"):
-            features: Tensor = self.net(normalise(images).contiguous(memory_format=torch.channels_last))
+            features: Tensor = self.net(images)
         return features.float()
 
 
@@ -58,7 +62,7 @@ class _Recorded:
         buffers = list(self._pass.net.buffers())
         before = [buffer.clone() for buffer in buffers]
         fresh = _Pass(self._pass.net, self._pass.precision)  # its forward method is replaced
-        torch.cuda.make_graphed_callables(fresh, (images.clone(),), allow_unused_input=True)
+        torch.cuda.make_graphed_callables(fresh, (torch.empty_like(images).copy_(images),), allow_unused_input=True)
         for buffer, value in zip(buffers, before, strict=True):
             buffer.copy_(value)  # recording runs the pass several times
         return fresh

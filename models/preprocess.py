@@ -68,6 +68,8 @@ def normalise(images: torch.Tensor) -> torch.Tensor:
 
     if not images.is_floating_point():
         images = images.float()
-    mean = torch.tensor(PIXEL_MEAN, dtype=images.dtype, device=images.device).view(1, 3, 1, 1) * 255
-    std = torch.tensor(PIXEL_STD, dtype=images.dtype, device=images.device).view(1, 3, 1, 1) * 255
+    mean, std = (
+        (torch.tensor(values, dtype=images.dtype).view(1, 3, 1, 1) * 255).to(images.device, non_blocking=True)
+        for values in (PIXEL_MEAN, PIXEL_STD)
+    )
     return (images - mean) / std

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Engine, delete, func, insert, select, true, update
+from sqlalchemy import ColumnElement, Engine, delete, func, insert, select, true
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from gallery_service.audit.trail import AuditTrail
@@ -142,8 +142,8 @@ class GalleryRepository:
             return set(session.scalars(select(EmbeddedShardRow.shard).where(mine)))
 
     def rows_of(self, shard: str) -> tuple[dict[str, Any], list[dict[str, Any]], set[str]]:
-        """What is kept of a shard: the columns of its `ShardRow`, those of its `TrackletRow`s but for `shard`, in the
-        order of their ids, and the ids that have a tombstone.
+        """What is kept of a shard: the columns of its `ShardRow` but for the checksum, those of its `TrackletRow`s but
+        for `shard`, in the order of their ids, and the ids that have a tombstone.
 
         Raises:
             sqlalchemy.exc.NoResultFound: there is no such shard.
@@ -156,7 +156,7 @@ class GalleryRepository:
                 for tracklet in session.execute(mine).mappings()
             ]
             buried = set(session.scalars(select(TombstoneRow.tracklet_id).where(TombstoneRow.shard == shard)))
-            return dict(row), tracklets, buried
+            return {key: row[key] for key in row if key != "checksum"}, tracklets, buried
 
     def segments(self, model_version: str | None = None) -> list[StoredSegment]:
         """The segments, of one model or of all, by name."""
@@ -376,7 +376,8 @@ class GalleryRepository:
         rows = session.execute(select(TrackletRow.camera_id, TrackletRow.first_seen).where(*which))
         for camera_id, day in {(camera_id, day_of(first_seen)) for camera_id, first_seen in rows}:
             partition = (SegmentRow.camera_id == camera_id, SegmentRow.day == day)
-            session.execute(update(SegmentRow).where(*partition).values(stale=True))
+            for segment in session.scalars(select(SegmentRow).where(*partition)):
+                segment.stale = True
 
     def _add_segments(self, session: Session, segments: Sequence[StoredSegment], *, stale: bool) -> None:
         for segment in segments:
@@ -395,7 +396,7 @@ class GalleryRepository:
             self._count_change(session)
 
     def _count_change(self, session: Session) -> None:
-        session.execute(update(GalleryStateRow).values(generation=GalleryStateRow.generation + 1))
+        session.get_one(GalleryStateRow, 1).generation += 1
 
 
 class VisibleGallery:

@@ -10,13 +10,14 @@ from sqlalchemy import BigInteger, ForeignKey, Index
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from gallery_service.audit.tables import AuditColumns
+from gallery_service.databases.row_checksum import Checksummed
 
 
 class Base(DeclarativeBase):
     """What Alembic compares a database with."""
 
 
-class ShardRow(Base):
+class ShardRow(Checksummed, Base):
     """A shard whose tracklets are in the gallery.
 
     Attributes:
@@ -56,7 +57,7 @@ class TrackletRow(Base):
     quality: Mapped[float | None]
 
 
-class TombstoneRow(Base):
+class TombstoneRow(Checksummed, Base):
     """A tracklet that must not be searchable, although its shard still has it. Kept for as long as that shard is there;
     what keeps the tracklet out of every later one is `erasures.jsonl`."""
 
@@ -66,7 +67,7 @@ class TombstoneRow(Base):
     tracklet_id: Mapped[str] = mapped_column(primary_key=True)
 
 
-class EmbeddedShardRow(Base):
+class EmbeddedShardRow(Checksummed, Base):
     """A shard whose crops this model has embedded; their vectors lie in segments of its camera and its days."""
 
     __tablename__ = "embedded_shards"
@@ -75,7 +76,7 @@ class EmbeddedShardRow(Base):
     shard: Mapped[str] = mapped_column(ForeignKey("shards.shard", ondelete="CASCADE"), primary_key=True)
 
 
-class SegmentRow(Base):
+class SegmentRow(Checksummed, Base):
     """A vector segment that is whole on disk (`gallery_service.segments`).
 
     Attributes:
@@ -96,7 +97,7 @@ class SegmentRow(Base):
     stale: Mapped[bool]
 
 
-class ModelGalleryRow(Base):
+class ModelGalleryRow(Checksummed, Base):
     """A model version that has been through every shard once and was checked, so that searches may use it."""
 
     __tablename__ = "model_galleries"
@@ -105,7 +106,7 @@ class ModelGalleryRow(Base):
     completed_at: Mapped[int] = mapped_column(BigInteger)
 
 
-class GalleryStateRow(Base):
+class GalleryStateRow(Checksummed, Base):
     """The only row counts the changes to what can be searched, so that a running service sees them cheaply."""
 
     __tablename__ = "gallery_state"

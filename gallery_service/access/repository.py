@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
 from gallery_service.access.tables import AccessAuditRow, KeyRow, RightRow, SessionRow, UserRow
@@ -123,7 +123,9 @@ class AccessRepository:
     def change_user(self, by: Caller, name: str, action: str, **columns: Any) -> None:
         """Set columns of `UserRow`. Whoever is signed in as the user has to sign in again."""
         with self._writing() as session:
-            session.execute(update(UserRow).where(UserRow.name == name).values(**columns))
+            user = session.get_one(UserRow, name)
+            for column, value in columns.items():
+                setattr(user, column, value)
             session.execute(delete(SessionRow).where(SessionRow.user == name))
             told = {column: value for column, value in columns.items() if column != "password"}
             self.audit.append(session, by, action, {"user": name, **told})
@@ -131,7 +133,7 @@ class AccessRepository:
     def keep_password(self, name: str, password: str) -> None:
         """The same password, kept at another cost."""
         with self._writing() as session:
-            session.execute(update(UserRow).where(UserRow.name == name).values(password=password))
+            session.get_one(UserRow, name).password = password
 
     def grant(self, by: Caller, name: str, rights: Iterable[tuple[str, str]]) -> None:
         """Let a user see more."""
@@ -160,7 +162,7 @@ class AccessRepository:
     def revoke_key(self, by: Caller, key: Key, at: int) -> None:
         """Let a key open nothing any more."""
         with self._writing() as session:
-            session.execute(update(KeyRow).where(KeyRow.key_id == key.key_id).values(revoked_at=at))
+            session.get_one(KeyRow, key.key_id).revoked_at = at
             details = {"key_id": key.key_id, "user": key.user, "name": key.name}
             self.audit.append(session, by, "key.revoked", details)
 
@@ -174,7 +176,9 @@ class AccessRepository:
     def touch(self, sha256: str, at: int) -> None:
         """Note that a session is in use."""
         with self._writing() as session:
-            session.execute(update(SessionRow).where(SessionRow.sha256 == sha256).values(used_at=at))
+            opened = session.get(SessionRow, sha256)
+            if opened is not None:  # it may have ended meanwhile
+                opened.used_at = at
 
     def sign_out(self, who: Caller, sha256: str) -> None:
         """End a session."""

@@ -10,13 +10,14 @@ from sqlalchemy import BigInteger, ForeignKey, Index
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from gallery_service.audit.tables import AuditColumns
+from gallery_service.databases.row_checksum import Checksummed
 
 
 class AccessBase(DeclarativeBase):
     """What Alembic compares service.sqlite with."""
 
 
-class UserRow(AccessBase):
+class UserRow(Checksummed, AccessBase):
     """Somebody who may sign in. Users are disabled, never deleted: the audit log names them.
 
     Attributes:
@@ -35,7 +36,7 @@ class UserRow(AccessBase):
     disabled_at: Mapped[int | None] = mapped_column(BigInteger)
 
 
-class RightRow(AccessBase):
+class RightRow(Checksummed, AccessBase):
     """A camera that a user may see; `*` as the camera: all of the site; as the site, too: everything."""
 
     __tablename__ = "rights"
@@ -45,7 +46,7 @@ class RightRow(AccessBase):
     camera: Mapped[str] = mapped_column(primary_key=True)
 
 
-class KeyRow(AccessBase):
+class KeyRow(Checksummed, AccessBase):
     """An API key. It acts as its user.
 
     Attributes:
@@ -67,7 +68,7 @@ class KeyRow(AccessBase):
     revoked_at: Mapped[int | None] = mapped_column(BigInteger)
 
 
-class SessionRow(AccessBase):
+class SessionRow(Checksummed, AccessBase):
     """A browser that is signed in.
 
     Attributes:

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import Engine, delete, select, tuple_, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Engine, delete, select, tuple_
+from sqlalchemy.orm import Session, load_only
 
 from gallery_service.investigations.tables import HitRow, QueryRow
 from ingest.erasures import Erasure, load_erasures
@@ -63,9 +63,11 @@ def scrub_erased(workspace: Workspace, engine: Engine, at: int) -> int:
     with engine.connect().execution_options(writes=True) as connection, Session(connection) as session:
         hits, queries = (tuple_(*(getattr(row, name) for name in _COLUMNS)).in_(keys) for row in (HitRow, QueryRow))
         nothing = dict.fromkeys((*_COLUMNS, "first_seen", "last_seen", "query_id", "score"))
-        scrubbed = session.scalars(
-            update(HitRow).where(hits).values(**nothing, note="", erased_at=at).returning(HitRow.hit_id)
-        ).all()
+        # The note is not read: also one that cannot be read any more has to go.
+        scrubbed = session.scalars(select(HitRow).where(hits).options(load_only(HitRow.checksum))).all()
+        for hit in scrubbed:
+            for name, value in {**nothing, "note": "", "erased_at": at}.items():
+                setattr(hit, name, value)
         removed = session.scalars(delete(QueryRow).where(queries).returning(QueryRow.query_id)).all()
         session.commit()
     return len(scrubbed) + len(removed)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, delete, exists, func, insert, or_, select, true, update
+from sqlalchemy import ColumnElement, Engine, delete, exists, func, insert, or_, select, true
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from gallery_service.audit.trail import AuditTrail
@@ -121,8 +121,8 @@ class InvestigationRepository:
             if shared_with is not None:
                 details["shared_with"] = sorted(set(shared_with))
             self._record(session, "investigation.changed", investigation_id, row.purpose, **details)
-            if columns:
-                session.execute(update(InvestigationRow).where(InvestigationRow.number == number).values(**columns))
+            for name, value in columns.items():
+                setattr(row, name, value)
             if shared_with is not None:
                 session.execute(delete(ReaderRow).where(ReaderRow.investigation == number))
                 for name in sorted(set(shared_with)):

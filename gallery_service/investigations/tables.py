@@ -6,15 +6,18 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
+from gallery_service.databases.row_checksum import Checksummed, next_number
 from gallery_service.tables import Base
 
 
-class InvestigationRow(Base):
+class InvestigationRow(Checksummed, Base):
     """One investigation; `number` orders them."""
 
     __tablename__ = "investigations"
 
-    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    number: Mapped[int] = mapped_column(
+        primary_key=True, autoincrement=False, default=next_number("investigations", "number")
+    )
     investigation_id: Mapped[str] = mapped_column(unique=True)
     title: Mapped[str]
     purpose: Mapped[str]
@@ -25,7 +28,7 @@ class InvestigationRow(Base):
     changed_at: Mapped[int] = mapped_column(BigInteger)
 
 
-class ReaderRow(Base):
+class ReaderRow(Checksummed, Base):
     """Somebody an investigation is shared with, by name."""
 
     __tablename__ = "investigation_readers"
@@ -36,7 +39,7 @@ class ReaderRow(Base):
     name: Mapped[str] = mapped_column(primary_key=True)
 
 
-class QueryRow(Base):
+class QueryRow(Checksummed, Base):
     """Something that was searched for.
 
     Attributes:
@@ -68,7 +71,7 @@ class QueryRow(Base):
     filters: Mapped[str]
 
 
-class QueryPictureRow(Base):
+class QueryPictureRow(Checksummed, Base):
     """A picture that was searched with, kept because somebody asked for it: a JPEG of the part that was looked at."""
 
     __tablename__ = "investigation_pictures"
@@ -86,7 +89,7 @@ class QueryPictureRow(Base):
     jpeg: Mapped[bytes]
 
 
-class HitRow(Base):
+class HitRow(Checksummed, Base):
     """A tracklet that somebody decided about.
 
     What says who was seen, where and when is null once it was erased (`erased_at`); that somebody decided, and how,
@@ -96,7 +99,9 @@ class HitRow(Base):
     __tablename__ = "investigation_hits"
     __table_args__ = (Index("hits_by_investigation", "investigation", "tracklet_id"),)
 
-    hit_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    hit_id: Mapped[int] = mapped_column(
+        primary_key=True, autoincrement=False, default=next_number("investigation_hits", "hit_id")
+    )
     investigation: Mapped[int] = mapped_column(ForeignKey("investigations.number", ondelete="CASCADE"))
     tracklet_id: Mapped[str | None]
     camera_id: Mapped[str | None]

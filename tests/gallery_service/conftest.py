@@ -9,19 +9,23 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from sqlalchemy import create_engine
+from sqlalchemy.exc import DatabaseError
 
 from gallery_service.build import build_gallery
+from gallery_service.databases.row_checksum import checked_rows
 from ingest.content_hash import ContentHashes
 from ingest.site import SiteConfig, load_site
 from ingest.workspace import Workspace
 
 from . import synthetic
+from .lived_in import live_in
 from .postgres import PostgresServer
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -36,6 +40,20 @@ def no_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CALR_SITES", str(tmp_path_factory.mktemp("sites")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def every_row_fits_its_checksum(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Whatever the tests did, in this process or in services and commands of their own: no statement has written a row
+    of any file that they left without its checksum."""
+    yield
+    wrong = []
+    for path in sorted(tmp_path_factory.getbasetemp().rglob("*.sqlite")):
+        engine = create_engine(f"sqlite:///{path}")
+        with suppress(DatabaseError):  # made one that cannot be read
+            wrong += [f"{path}: {name}" for name, whole in checked_rows(engine) if not whole]
+        engine.dispose()
+    assert wrong == []
 
 
 @pytest.fixture(scope="session")
@@ -88,6 +106,16 @@ def site(built_site: Path, tmp_path: Path) -> SiteConfig:
 def indexed_site(built_gallery: Path, tmp_path: Path) -> SiteConfig:
     """A copy that a test may change, indexed."""
     return copy_site(built_gallery, tmp_path)
+
+
+@pytest.fixture
+def lived_in_site(indexed_site: SiteConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SiteConfig:
+    """The same after weeks of use, with users of its own: every table has rows."""
+    folder = tmp_path / "sites"
+    folder.mkdir()
+    monkeypatch.setenv("CALR_SITES", str(folder))
+    live_in(indexed_site)
+    return indexed_site
 
 
 def copy_site(source: Path, into: Path) -> SiteConfig:

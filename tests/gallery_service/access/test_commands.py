@@ -16,7 +16,7 @@ from gallery_service.__main__ import app
 from gallery_service.access.database import service_database
 from gallery_service.access.identity import Identities
 from gallery_service.access.repository import AccessRepository
-from gallery_service.access.tables import AccessBase
+from gallery_service.access.tables import AccessBase, UserRow
 
 PASSWORD = "correct horse battery"
 
@@ -96,9 +96,9 @@ def test_a_password_kept_at_a_lower_cost_is_kept_anew(database: Path, monkeypatc
 
     add("anna")
     cheap = PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1).hash(PASSWORD)
-    with sqlite3.connect(database) as plain:
-        plain.execute("UPDATE users SET password = ?", (cheap,))
     identities = Identities(service_database())
+    with identities.repository._writing() as session:
+        session.get_one(UserRow, "anna").password = cheap
     identities.sign_in("anna", PASSWORD, "here")
     kept = identities.repository.password("anna")
     assert kept is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +10,14 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from sqlalchemy import select
 
 from gallery_service.access.accounts import Accounts
 from gallery_service.access.attempts import PER_NAME
 from gallery_service.access.database import ACCESS
 from gallery_service.access.gate import COOKIE
 from gallery_service.access.repository import AccessRepository
+from gallery_service.access.tables import KeyRow, SessionRow
 from gallery_service.audit.trail import EntryFilter
 from gallery_service.caller import LOCAL, Role
 from gallery_service.databases.sqlite_file import SqliteFile
@@ -186,12 +187,13 @@ def test_what_is_taken_away_is_gone_at_once(guarded: GuardedService) -> None:
 def test_sessions_and_keys_end_by_themselves(guarded: GuardedService, column: str) -> None:
     with signed_in(guarded) as client:
         assert client.get(ME).status_code == 200
-        with sqlite3.connect(database(guarded)) as plain:
-            plain.execute(f"UPDATE sessions SET {column} = 1")
+        with guarded.repository._writing() as session:
+            for row in session.scalars(select(SessionRow)):
+                setattr(row, column, 1)
         assert client.get(ME).status_code == 401
     key = guarded.accounts.add_key(LOCAL, "viewer", "short", 1)
-    with sqlite3.connect(database(guarded)) as plain:
-        plain.execute("UPDATE keys SET expires_at = 1 WHERE key_id = ?", (key.key.key_id,))
+    with guarded.repository._writing() as session:
+        session.get_one(KeyRow, key.key.key_id).expires_at = 1
     with guarded.client() as program:
         answer = program.get(ME, headers={"Authorization": f"Bearer {key.secret}"})
         assert answer.status_code == 401

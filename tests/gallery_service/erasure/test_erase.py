@@ -213,7 +213,7 @@ def test_deleted_rows_leave_the_databases_bytes(tmp_path: Path) -> None:
     SqliteFile(path, GALLERY).open().dispose()
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA secure_delete=OFF")
-        connection.execute("INSERT INTO shards VALUES ('cam1/x', 'cam1', ?, 1, 1, '')", ["needle" * 2000])
+        connection.execute("INSERT INTO shards VALUES ('cam1/x', 'cam1', ?, 1, 1, '', '')", ["needle" * 2000])
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA secure_delete=OFF")
         connection.execute("DELETE FROM shards")

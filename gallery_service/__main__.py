@@ -146,7 +146,8 @@ def verify(
     site: SiteArgument,
     json_: Annotated[bool, typer.Option("--json", help="Print what was found as JSON on standard output.")] = False,
 ) -> None:
-    """Read everything the gallery stands on and compare it with its checksums; name what was changed or damaged.
+    """Read everything the gallery stands on, users included, and compare it with its checksums; name what was changed
+    or damaged, in a database the table and the row.
 
     Exit status 1: something is damaged.
     """

@@ -1,8 +1,8 @@
 """Everything a site's gallery stands on, read in full and compared with its checksums or with where it was made from.
 
     what                                    how a change shows
-    gallery.sqlite, or a schema instead     the database's own check and its definitions; rows of shards against the
-                                            shards; the audit log's chain
+    gallery.sqlite, service.sqlite, or      the database's own check and its definitions; the checksum in every row, but
+    schemas instead                         for tracklets (compared with the shards) and the audit log (its chain)
     gallery/**/*.safetensors                the checksums in the file, and the digest in its name
     shards/*/*/                             the checksums in summary.json, and that of summary.json in the database
     models/*/                               the checksums in bundle.json, and that of bundle.json in SHA256SUMS
@@ -10,22 +10,30 @@
     content_hashes.json, erasures.jsonl,    the checksums in them
     erasures/*.json
 
-What is made again by its command (status/, reports) and what only training reads (runs/) has no checksum.
+What is made again by its command (status/, reports) and what only training reads (runs/) has no checksum. Of the log
+that SQLite keeps beside a file while a service runs (-wal) only what is whole is read: what was written after a damaged
+place in it counts as never written, which shows in the audit log against a hash kept elsewhere.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from gallery_service.access.database import service_database
+from gallery_service.access.tables import AccessAuditRow
+from gallery_service.audit.tables import AuditColumns
 from gallery_service.audit.trail import AuditTrail
 from gallery_service.databases.database import Database
 from gallery_service.databases.gallery import gallery_database
+from gallery_service.databases.row_checksum import checked_rows
 from gallery_service.erasure.orders import orders_folder, read_order
 from gallery_service.errors import DatabaseUnavailable, GalleryError, SegmentError
 from gallery_service.repository import GalleryRepository
@@ -86,18 +94,16 @@ def verify_site(site: SiteConfig) -> Verification:
     with workspace.gallery_lock():
         _check_models(ModelStore(workspace.models), found)
         _check_records(workspace, found)
+        with _opened(service_database(), AccessAuditRow, found):
+            pass  # nothing lies beside it that its rows could be compared with
         database = gallery_database(workspace)
-        repository = _open_gallery(database, found) if database.exists() else None
-        if repository is None:
-            _check_shards(workspace, {}, found)
-            return found
-        try:
-            shards = _check_shards(workspace, repository.summaries(), found)
-            _check_gallery(workspace, database.place, repository, shards, found)
-        except SQLAlchemyError as error:
-            found.wrong(database.place, f"a row cannot be read ({error}); restore it from a backup")
-        finally:
-            repository.close()
+        with _opened(database, AuditRow, found) as engine:
+            if engine is None:
+                _check_shards(workspace, {}, found)
+            else:
+                repository = GalleryRepository(engine)
+                shards = _check_shards(workspace, repository.summaries(), found)
+                _check_gallery(workspace, database.place, repository, shards, found)
     return found
 
 
@@ -141,24 +147,64 @@ def _check_records(workspace: Workspace, found: Verification) -> None:
             found.wrong(workspace.erasures, error)
 
 
-def _open_gallery(database: Database, found: Verification) -> GalleryRepository | None:
-    """The rows, None where they cannot be trusted."""
+@contextmanager
+def _opened(database: Database, log: type[AuditColumns], found: Verification) -> Iterator[Engine | None]:
+    """A database, None where it is not there or its rows cannot be trusted.
+
+    Args:
+        database: which one.
+        log: its audit table.
+        found: notes what is wrong, also with rows that cannot be read inside the block.
+    """
+    engine = _open(database, log, found) if database.exists() else None
+    try:
+        yield engine
+    except SQLAlchemyError as error:
+        found.wrong(database.place, _unreadable(error))
+    finally:
+        if engine is not None:
+            engine.dispose()
+
+
+def _open(database: Database, log: type[AuditColumns], found: Verification) -> Engine | None:
+    engine = None
     problems = database.inconsistencies()
     try:
         if not problems:
-            repository = GalleryRepository(database.open())
-            problems = database.changed_definitions()
-            if not problems:
-                found.unsure += database.unchecked()
-                return repository
-            repository.close()
+            engine = database.open()
+            problems = database.changed_definitions() or _changed_rows(engine, log, found)
     except DatabaseUnavailable:
         raise
-    except (GalleryError, SQLAlchemyError) as error:
+    except GalleryError as error:
         problems = [str(error)]
+    except SQLAlchemyError as error:
+        problems = [_unreadable(error)]
+    if not problems:
+        found.unsure += database.unchecked()
+        return engine
     for problem in problems:
         found.wrong(database.place, problem)
+    if engine is not None:
+        engine.dispose()
     return None
+
+
+def _changed_rows(engine: Engine, log: type[AuditColumns], found: Verification) -> list[str]:
+    """What is wrong with the rows that say by themselves how they were, in words."""
+    problems = []
+    for name, whole in checked_rows(engine):
+        found.checked["rows with a checksum"] += 1
+        if not whole:
+            problems.append(f"{name} is not as it was written; restore it from a backup")
+    audit = AuditTrail(engine, log).verify()
+    found.checked["entries of the audit log"] += audit.entries
+    if audit.problem is not None:
+        problems.append(f"the audit log is broken: {audit.problem}")
+    return problems
+
+
+def _unreadable(error: SQLAlchemyError) -> str:
+    return f"a row cannot be read ({getattr(error, 'orig', None) or error}); restore it from a backup"
 
 
 def _check_shards(workspace: Workspace, indexed: Mapping[str, str], found: Verification) -> dict[str, Shard]:
@@ -209,10 +255,6 @@ def _check_gallery(
     shards: Mapping[str, Shard],
     found: Verification,
 ) -> None:
-    audit = AuditTrail(repository.engine, AuditRow).verify()
-    found.checked["entries of the audit log"] += audit.entries
-    if audit.problem is not None:
-        found.wrong(path, f"the audit log is broken: {audit.problem}")
     _check_rows(path, repository, shards, found)
     if not _check_segments(path, repository, workspace.gallery, found):
         for version in sorted(repository.versions()):

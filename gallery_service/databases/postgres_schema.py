@@ -159,7 +159,7 @@ class PostgresSchema(Database):
                 return []
         return [
             f"{self.place}: the server keeps no checksums of its pages (data_checksums is off), so that a flipped bit "
-            "shows only where something else says what the row should be; pg_checksums turns them on"
+            "shows in rows only, not in indexes or in what says which rows are there; pg_checksums turns them on"
         ]
 
     @cached_property

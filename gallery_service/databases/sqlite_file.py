@@ -116,6 +116,7 @@ class SqliteFile(Database):
 
     def _definitions(self) -> dict[str, str | None]:
         with closing(sqlite3.connect(self.place)) as connection:
+            connection.text_factory = lambda text: text.decode("utf-8", "replace")  # one that is none any more differs
             return dict(connection.execute("SELECT type || ' ' || name, sql FROM sqlite_master").fetchall())
 
 

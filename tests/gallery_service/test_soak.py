@@ -18,7 +18,7 @@ import pytest
 from gallery_service.audit.trail import EntryFilter
 from gallery_service.build import build_gallery, compact_gallery
 from gallery_service.caller import LOCAL
-from gallery_service.databases.gallery import gallery_database, gallery_file
+from gallery_service.databases.gallery import gallery_database
 from gallery_service.erasure.erase import erase, unfinished_orders
 from gallery_service.model_versions import model_versions
 from gallery_service.repository import GalleryRepository
@@ -175,30 +175,29 @@ def test_random_kills_lose_nothing_and_bring_nobody_back(tmp_path: Path, monkeyp
 
 @pytest.mark.timeout(7200)
 def test_flipped_bits_are_found_or_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In every file of a workspace that something depends on; in the database unused bytes change nothing."""
-    from .test_verification import checked_files, flip, rows
+    """In every file of a workspace that something depends on; in the databases unused bytes change nothing."""
+    from .lived_in import live_in
+    from .test_verification import as_it_was, checked_files, databases, flip, rows
 
     monkeypatch.delitem(sys.modules, "models.embedder", raising=False)
     monkeypatch.setitem(sys.modules, "models.embedder", None)
     use_colours()
     site = synthetic.build_site(tmp_path / "toy", clips=False)
     build_gallery(site, quiet=True)
-    database = gallery_file(Workspace(site))
-    whole, said = database.read_bytes(), rows(database)
+    monkeypatch.setenv("CALR_SITES", str(tmp_path))
+    live_in(site)
+    said = {path: rows(path) for path in databases(site).values()}
     draw, found, harmless = random.Random(SEED), 0, 0
     for number in range(ROUNDS or 2000):
-        path = database if number % 2 else draw.choice(checked_files(site))
-        before = path.read_bytes()
-        bit = flip(path, draw)
-        named = {damage.path for damage in verify_site(site).damaged}
-        if path == database and not named:
-            assert rows(path) == said, f"bit {bit}"
-            harmless += 1
-        else:
-            assert named == {path.parent if path.parent.parent.name == "models" else path}, f"bit {bit} of {path}"
-            found += 1
-        path.write_bytes(before)
-        for leftover in database.parent.glob("gallery.sqlite*"):
-            leftover.unlink()
-        database.write_bytes(whole)
-    record("flipped bits", rounds=found + harmless, found_and_named=found, unused_bytes_of_the_database=harmless)
+        path = draw.choice(sorted(said) if number % 2 else checked_files(site))
+        # A damaged segment is taken out of the gallery's rows.
+        with as_it_was(databases(site)["gallery"]), as_it_was(path):
+            bit = flip(path, draw, in_use=path in said and number % 3 > 0)
+            named = {damage.path for damage in verify_site(site).damaged}
+            if path in said and not named:
+                assert rows(path) == said[path], f"bit {bit}"
+                harmless += 1
+            else:
+                assert named == {path.parent if path.parent.parent.name == "models" else path}, f"bit {bit} of {path}"
+                found += 1
+    record("flipped bits", rounds=found + harmless, found_and_named=found, unused_bytes_of_the_databases=harmless)

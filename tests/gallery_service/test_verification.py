@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import random
+import re
 import sqlite3
-from contextlib import closing
+import struct
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,19 +17,23 @@ from gallery_service.databases.gallery import gallery_database, gallery_file
 from gallery_service.repository import GalleryRepository
 from gallery_service.verification import verify_site
 from ingest.erasures import Erasure, add_erasures
-from ingest.site import SiteConfig
+from ingest.site import SiteConfig, sites_folder
 from ingest.workspace import Workspace
 
 from . import synthetic
 
 # What ingest and the user keep elsewhere, and what its command makes again.
 UNCHECKED = ("site.yaml", "recordings/", "status/", ".lock")
+# Whose rows are compared with something else.
+UNSUMMED = ("tracklets", "audit", "alembic_version")
 
 
-def flip(path: Path, draw: random.Random) -> int:
-    """Flip one bit of a file; which."""
+def flip(path: Path, draw: random.Random, *, in_use: bool = False) -> int:
+    """Flip one bit of a file, or of those bytes of it that are not 0, as unused ones are; which."""
     content = bytearray(path.read_bytes())
     bit = draw.randrange(8 * len(content))
+    if in_use:
+        bit = 8 * draw.choice([at for at, byte in enumerate(content) if byte]) + bit % 8
     content[bit // 8] ^= 1 << bit % 8
     path.write_bytes(content)
     return bit
@@ -41,6 +48,51 @@ def rows(path: Path) -> list[str] | None:
         return None
 
 
+def databases(site: SiteConfig) -> dict[str, Path]:
+    return {"gallery": gallery_file(Workspace(site)), "users": sites_folder() / "service.sqlite"}
+
+
+@contextmanager
+def as_it_was(database: Path) -> Iterator[None]:
+    """Whatever the block does to a database's file."""
+    whole = database.read_bytes()
+    try:
+        yield
+    finally:
+        for log in ("-wal", "-shm"):
+            database.with_name(database.name + log).unlink(missing_ok=True)
+        database.write_bytes(whole)
+
+
+def values(path: Path) -> dict[tuple[str, str], list[object]]:
+    """What every column holds, by table and column; texts as bytes, whatever they are. Nothing where the definitions
+    say nothing any more."""
+    with closing(sqlite3.connect(path)) as connection:
+        try:
+            names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        except sqlite3.DatabaseError:
+            return {}
+        connection.text_factory = bytes
+        found = {}
+        for name in names:
+            cursor = connection.execute(f'SELECT * FROM "{name}"')
+            columns = zip(*cursor, strict=True)
+            described = [(name, str(column[0])) for column in cursor.description]
+            found.update(zip(described, map(list, columns), strict=False))
+        return found
+
+
+def places(content: bytes, value: object) -> list[tuple[int, int]]:
+    """Where a value may lie in a database's file, and how long it is there. Small numbers may be anywhere."""
+    form = value
+    if isinstance(value, float):
+        form = struct.pack(">d", value)
+    elif isinstance(value, int):
+        form = struct.pack(">q", value) if abs(value) >= 1 << 47 else b""
+    assert isinstance(form, bytes) or form is None
+    return [(found.start(), len(form)) for found in re.finditer(re.escape(form), content)] if form else []
+
+
 def checked_files(site: SiteConfig) -> list[Path]:
     names = [path.relative_to(site.folder).as_posix() for path in site.folder.rglob("*") if path.is_file()]
     return [site.folder / name for name in sorted(names) if not name.startswith(UNCHECKED)]
@@ -51,7 +103,7 @@ def test_a_whole_workspace_has_nothing_wrong(indexed_site: SiteConfig) -> None:
     assert (found.damaged, found.unsure) == ([], [])
     assert found.checked == {
         "models": 1, "recordings' hashes": 1, "shards": 3, "rows of shards": 3, "segments": 3,
-        "entries of the audit log": 0,
+        "entries of the audit log": 0, "rows with a checksum": 11,
     }  # fmt: skip
 
 
@@ -73,22 +125,57 @@ def test_a_flipped_bit_in_any_file_is_found_and_named(indexed_site: SiteConfig) 
         database.write_bytes(whole)
 
 
-def test_a_flipped_bit_in_the_database_is_found_or_changes_nothing(indexed_site: SiteConfig) -> None:
+def test_every_row_of_a_site_in_use_is_whole(lived_in_site: SiteConfig) -> None:
+    found = verify_site(lived_in_site)
+    assert (found.damaged, found.unsure) == ([], [])
+    assert found.checked["entries of the audit log"] > 20
+    assert found.checked["rows with a checksum"] == sum(
+        len(held) for path in databases(lived_in_site).values() for (_, name), held in values(path).items()
+        if name == "checksum"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("which", ["gallery", "users"])
+def test_a_flipped_bit_in_a_database_is_found_or_changes_nothing(lived_in_site: SiteConfig, which: str) -> None:
     """Unused bytes of its pages say nothing, and nothing says how they were."""
     draw = random.Random(11)
-    database = gallery_file(Workspace(indexed_site))
-    whole, said = database.read_bytes(), rows(database)
+    database = databases(lived_in_site)[which]
+    said = rows(database)
     found = 0
-    for _ in range(25):
-        bit = flip(database, draw)
-        damaged = verify_site(indexed_site).damaged
-        assert {damage.path for damage in damaged} <= {database}
-        assert damaged or rows(database) == said, f"bit {bit}"
+    for number in range(30):
+        with as_it_was(database):
+            bit = flip(database, draw, in_use=number % 3 > 0)
+            damaged = verify_site(lived_in_site).damaged
+            assert {damage.path for damage in damaged} <= {database}, f"bit {bit}"
+            assert damaged or rows(database) == said, f"bit {bit}"
         found += bool(damaged)
-        for path in database.parent.glob("gallery.sqlite*"):
-            path.unlink()
-        database.write_bytes(whole)
-    assert found
+    assert found > 10
+
+
+@pytest.mark.parametrize("which", ["gallery", "users"])
+def test_a_flipped_bit_in_any_stored_value_is_found_and_its_row_named(lived_in_site: SiteConfig, which: str) -> None:
+    """One of every column. A letter becomes another letter, so that the database itself finds nothing wrong."""
+    draw = random.Random(13)
+    database = databases(lived_in_site)[which]
+    whole, said = database.read_bytes(), values(database)
+    tried = set()
+    for (table, column), held in sorted(said.items()):
+        for place in [at + draw.randrange(length) for value in held for at, length in places(whole, value)]:
+            content = bytearray(whole)
+            content[place] ^= 2
+            with as_it_was(database):
+                database.write_bytes(content)
+                if values(database).get((table, column), held) == held:
+                    continue  # the same in another place
+                damaged = verify_site(lived_in_site).damaged
+            assert damaged and {damage.path for damage in damaged} == {database}, f"{table}.{column}, byte {place}"
+            problems = " ".join(damage.problem for damage in damaged)
+            assert table in UNSUMMED or f"the row of {table} with" in problems or "index" in problems, problems
+            tried.add((table, column))
+            break
+    texts = {column for column, held in said.items() if any(isinstance(value, bytes) and value for value in held)}
+    assert tried >= texts
+    assert {table for table, _ in texts} == {table for table, _ in said}, "every table has some"
 
 
 def test_a_changed_value_in_a_row_is_found(indexed_site: SiteConfig) -> None:

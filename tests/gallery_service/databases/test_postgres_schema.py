@@ -229,6 +229,11 @@ def test_verify_finds_what_was_changed_in_the_server(
             "are not what the shard says",
         ),
         (
+            "UPDATE segments SET stale = NOT stale",
+            "UPDATE segments SET stale = NOT stale",
+            "the row of segments with name 'm-",
+        ),
+        (
             "ALTER TABLE audit DISABLE TRIGGER ALL",
             "ALTER TABLE audit ENABLE TRIGGER ALL",
             "audit_no_change was changed",

@@ -20,7 +20,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,13 +39,20 @@ _LEFT_OUT = 0.1
 _CODE_STEP = 16
 _SAMPLE = 50_000
 _BLOCK = 16_384
-# How many of the highest bounds are looked at first; as many times more each time these do not suffice.
-_CANDIDATES = 768
-_MORE = 4
+# How many of the highest bounds are looked at first: so many, as many for each hit, and one for so many rows, or for so
+# many where codes must be copied, since a second look costs more there. If they do not suffice, all that could matter
+# are looked at, up to so many times more.
+_FIRST = 64
+_PER_HIT = 4
+_ROWS_FOR_ONE = 2000
+_COPIED_FOR_ONE = 64
+_MORE = 64
+# Runs of rows are scanned where they lie if they are that long on average; else the rows' codes are copied.
+_RUN = 128
 # Up to this share of the rows it is faster to copy the codes of those that pass than to scan all.
 _MANY = 0.25
-# A part of the index for each core, if it is worth it to wake one.
-_ROWS_PER_PART = 50_000
+# A thread for each core, if it is worth it to wake one.
+_ROWS_PER_PART = 150_000
 
 
 class TrackletIndex:
@@ -90,25 +97,27 @@ class TrackletIndex:
             return np.empty(0, np.int64), np.empty(0, np.float64)
         exact = query.astype(np.float64)
         coded, slack = self._coded_query(exact)
-        # Where few rows pass, only their codes are scanned; where many do, all, and what does not pass is dropped.
-        passing = np.flatnonzero(allowed) if allowed is not None and total < _MANY * len(self) else None
-        scanned = len(self) if passing is None else total
-        wanted = (_CANDIDATES + 4 * k) * scanned // total
-        while 2 * wanted < scanned:
-            if passing is None:
-                products, rows, next_product = self._bounds.highest(coded, wanted)
-            else:
-                products, rows, next_product = self._bounds.highest_among(passing, coded, wanted)
+        if total <= 2 * (_FIRST + _PER_HIT * k):  # not worth it
+            rows = np.arange(len(self)) if allowed is None else np.flatnonzero(allowed)
+            return self._refine(exact, k, rows, np.full(total, np.inf))
+        # Where many rows pass, scattered, all are scanned, and what does not pass is dropped.
+        some = _Rows.all(len(self)) if allowed is None else _Rows.passing(allowed, total, _MANY)
+        rows_for_one = _ROWS_FOR_ONE if some.numbers is None else _COPIED_FOR_ONE
+        wanted = (_FIRST + _PER_HIT * k + some.size // rows_for_one) * some.size // total
+        least = -np.inf
+        while True:
+            wanted = min(wanted, some.size)
+            products, rows, next_product = self._bounds.highest(coded, wanted, some, least)
             reach = products.astype(np.float64) + slack
-            if allowed is not None and passing is None:
+            if allowed is not None and some.size > total:
                 reach, rows = reach[allowed[rows]], rows[allowed[rows]]
             best, scores = self._refine(exact, k, rows, reach)
-            # A row that was not looked at could at most tie with the last: then it matters which row is lower.
-            if len(best) == k and next_product + slack + SCORE_STEP < scores[-1]:
+            if len(best) == k:
+                # A row that was not looked at could at most tie with the last: then it matters which row is lower.
+                least = float(np.nextafter(np.float32(scores[-1] - slack - SCORE_STEP), np.float32(-np.inf)))
+            if next_product <= least or wanted == some.size:
                 return best, scores
             wanted *= _MORE
-        rows = np.arange(len(self)) if allowed is None else np.flatnonzero(allowed)
-        return self._refine(exact, k, rows, np.full(len(rows), np.inf))
 
     def nearly(
         self, query: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None = None
@@ -124,10 +133,8 @@ class TrackletIndex:
         k = min(k, total)
         if k <= 0:
             return np.empty(0, np.int64), np.empty(0, np.float64)
-        if allowed is None:
-            rows = self._bounds.highest(coded, k)[1][:k]
-        else:
-            rows = self._bounds.highest_among(np.flatnonzero(allowed), coded, k)[1][:k]
+        some = _Rows.all(len(self)) if allowed is None else _Rows.passing(allowed, total)
+        rows = self._bounds.highest(coded, k, some)[1][:k]
         return self._refine(exact, k, rows, np.full(k, np.inf))
 
     def _coded_query(self, query: NDArray[np.float64]) -> tuple[NDArray[np.float32], float]:
@@ -214,8 +221,64 @@ def _project(vectors: NDArray[np.floating[Any]], directions: NDArray[np.float32]
     return np.column_stack([projected, np.sqrt(squares.clip(min=0) + 1e-5)])
 
 
+class _Rows(NamedTuple):
+    """Some rows of the index, in runs.
+
+    Attributes:
+        size: how many they are.
+        starts, ends: int64 (R,), of the runs.
+        numbers: int64, the rows, in which the runs lie; None where they lie in the index itself.
+    """
+
+    size: int
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    numbers: NDArray[np.int64] | None = None
+
+    @classmethod
+    def all(cls, count: int) -> _Rows:
+        return cls(count, np.array([0]), np.array([count]))
+
+    @classmethod
+    def passing(cls, allowed: NDArray[np.bool_], count: int, most: float = 1.0) -> _Rows:
+        """The allowed rows; if these are scattered and more than a share `most`, all.
+
+        Args:
+            allowed: bool (N,), not all of them False.
+            count: how many of them are True.
+        """
+        changes = allowed[1:] != allowed[:-1]
+        if np.count_nonzero(changes) * _RUN <= 2 * count:
+            edges = np.flatnonzero(changes) + 1
+            edges = np.concatenate([np.zeros(int(allowed[0]), np.int64), edges])
+            ends = np.append(edges[1::2], len(allowed)) if len(edges) % 2 else edges[1::2]
+            return cls(count, edges[::2], ends)
+        if count > most * len(allowed):
+            return cls.all(len(allowed))
+        # In blocks, whose memory is used again and stays in the cache.
+        starts = np.arange(0, count, _BLOCK)
+        return cls(count, starts, np.minimum(starts + _BLOCK, count), np.flatnonzero(allowed))
+
+    def split(self, parts: int) -> list[_Rows]:
+        """The same rows in parts of about as many."""
+        if parts == 1:
+            return [self]
+        # Positions among these rows: where runs end, and where they are cut.
+        ends = np.cumsum(self.ends - self.starts)
+        cuts = self.size * np.arange(1, parts) // parts
+        pieces = np.unique(np.append(ends, cuts))
+        run = np.searchsorted(ends, pieces)
+        lies = self.ends[run] - ends[run]
+        starts, stops = np.append(0, pieces[:-1]) + lies, pieces + lies
+        last = np.searchsorted(pieces, cuts) + 1
+        sizes = np.diff(cuts, prepend=0, append=self.size).tolist()
+        split = zip(sizes, np.split(starts, last), np.split(stops, last), strict=True)
+        return [_Rows(*part, self.numbers) for part in split]
+
+
 class _Bounds:
-    """FAISS over codes, in a part for each core, since it searches for one query on one.
+    """Products of a query with codes, by FAISS. Not by its index, but by the scanner inside that, which reads any codes
+    where they lie and keeps one heap for all of them.
 
     Args:
         codes: see `_encode`.
@@ -223,45 +286,37 @@ class _Bounds:
 
     def __init__(self, codes: NDArray[np.uint8]) -> None:
         self._codes = codes
-        parts = max(1, min(_cores(), len(codes) // _ROWS_PER_PART))
-        self._parts = [_flat(part) for part in np.array_split(codes, parts)]
+        faiss, length = _faiss(), codes.shape[1]
+        self._quantizer = faiss.ScalarQuantizer(length, faiss.ScalarQuantizer.QT_8bit_uniform)
+        # From this range it takes that byte b stands for b + ½ above its lower end, so for b - 128.
+        self._quantizer.train(np.repeat(np.array([[-128.5], [126.5]], np.float32), length, axis=1))
 
-    def highest(self, query: NDArray[np.float32], k: int) -> _Highest:
-        """About the k highest products of a query, in the codes' terms, with all codes."""
-        share = k if len(self._parts) == 1 else -(-k // len(self._parts)) + k // 8
-        rest = [_pool().submit(_search, part, query, share) for part in self._parts[1:]]
-        found = [_search(self._parts[0], query, share), *(part.result() for part in rest)]
-        starts = np.cumsum([0, *(part.ntotal for part in self._parts[:-1])])
-        return _merged(
-            [(products, rows + start, last) for (products, rows, last), start in zip(found, starts, strict=True)]
-        )
+    def highest(self, query: NDArray[np.float32], k: int, rows: _Rows, least: float = -np.inf) -> _Highest:
+        """The k highest products, and more, with the codes of some rows; only those above `least`."""
+        first, *others = rows.split(max(1, min(_cores(), rows.size // _ROWS_PER_PART)))
+        rest = [_pool().submit(self._scan, query, k, part, least) for part in others]
+        return _merged([self._scan(query, k, first, least), *(part.result() for part in rest)])
 
-    def highest_among(self, rows: NDArray[np.int64], query: NDArray[np.float32], k: int) -> _Highest:
-        """The k highest products, and more, with the codes of some rows."""
-        # In blocks, whose memory is used again and stays in the cache.
-        blocks = np.array_split(rows, -(-len(rows) // _BLOCK))
-        found = []
-        for block in blocks:
-            products, places, last = _search(_flat(self._codes.take(block, axis=0)), query, k)
-            found.append((products, block[places], last))
-        return _merged(found)
-
-
-def _flat(codes: NDArray[np.uint8]) -> Any:
-    faiss = _faiss()
-    length = codes.shape[1]
-    index = faiss.IndexScalarQuantizer(length, faiss.ScalarQuantizer.QT_8bit_uniform, faiss.METRIC_INNER_PRODUCT)
-    # From this range it takes that byte b stands for b + ½ above its lower end, so for b - 128.
-    index.train(np.repeat(np.array([[-128.5], [126.5]], np.float32), length, axis=1))
-    index.add_sa_codes(codes)
-    return index
-
-
-def _search(index: Any, query: NDArray[np.float32], k: int) -> _Highest:
-    # There is one query, so other threads would only wait, and waste a core at that.
-    _faiss().omp_set_num_threads(1)
-    products, rows = index.search(query[None], min(k, index.ntotal))
-    return products[0], rows[0], float(products[0, -1]) if k < index.ntotal else -np.inf
+    def _scan(self, query: NDArray[np.float32], k: int, rows: _Rows, least: float) -> _Highest:
+        faiss = _faiss()
+        # The heap: what is not above its lowest product is passed over.
+        products, places = np.full(k, least, np.float32), np.full(k, -1, np.int64)
+        heap = faiss.swig_ptr(products), faiss.swig_ptr(places), k
+        scanner = self._quantizer.select_InvertedListScanner(faiss.METRIC_INNER_PRODUCT, None, True, None, False)
+        scanner.set_query(faiss.swig_ptr(query))
+        for run, (start, end) in enumerate(zip(rows.starts.tolist(), rows.ends.tolist(), strict=True)):
+            codes = self._codes[start:end] if rows.numbers is None else self._codes.take(rows.numbers[start:end], 0)
+            scanner.set_list(run, 0.0)
+            scanner.scan_codes(end - start, faiss.swig_ptr(codes), None, *heap)
+        # Nobody owns it. (With scanner.thisown = True, FAISS 1.15 forgets its classes when it goes.)
+        scanner.__swig_destroy__(scanner)
+        next_product = float(products.min())
+        filled = np.flatnonzero(places >= 0)
+        order = filled[np.argsort(-products[filled])]
+        products, places = products[order], places[order]
+        # The upper half is the run, the lower the place in it.
+        found = rows.starts[places >> 32] + (places & 0xFFFFFFFF)
+        return products, found if rows.numbers is None else rows.numbers[found], next_product
 
 
 def _merged(found: list[_Highest]) -> _Highest:

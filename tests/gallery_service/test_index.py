@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gallery_service import index
@@ -180,6 +182,80 @@ def test_filtered_search_is_brute_force_over_what_passes(gallery: tuple[np.ndarr
     assert ((kinds > 1) & (kinds < 100)).sum() > 50
 
 
+@st.composite
+def masks(draw: st.DrawFn, count: int = 6000) -> np.ndarray:
+    """Runs of rows that pass and that do not, of any lengths, single rows too."""
+    lengths = draw(st.lists(st.integers(1, 10) | st.integers(1, 1000) | st.integers(1, count), min_size=1, max_size=40))
+    if draw(st.booleans()):
+        lengths *= 1 + 200 // len(lengths)  # many runs
+    passes = (np.arange(len(lengths)) + draw(st.integers(0, 1))) % 2 == 1
+    allowed = np.zeros(count, bool)
+    given = np.repeat(passes, lengths)[:count]
+    allowed[: len(given)] = given
+    return allowed
+
+
+@given(masks(), st.integers(1, 4), st.sampled_from([0.0, 0.25, 1.0]))
+def test_runs_are_the_rows_that_pass(allowed: np.ndarray, parts: int, most: float) -> None:
+    passing = np.flatnonzero(allowed)
+    if not len(passing):
+        return
+    split = index._Rows.passing(allowed, len(passing), most).split(parts)
+    rows = [
+        np.arange(start, end) if part.numbers is None else part.numbers[start:end]
+        for part in split
+        for start, end in zip(part.starts, part.ends, strict=True)
+    ]
+    together = np.concatenate(rows)
+    assert together.tolist() in (passing.tolist(), list(range(len(allowed))))
+    assert len(together) == len(passing) or len(passing) > most * len(allowed)
+    sizes = [int((part.ends - part.starts).sum()) for part in split]
+    assert sizes == [part.size for part in split]
+    assert max(sizes) - min(sizes) <= 1 or len(together) < parts
+
+
+@pytest.fixture(scope="module")
+def in_small_parts() -> Iterator[tuple[np.ndarray, TrackletIndex]]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(index, "_ROWS_PER_PART", 1000)
+        patch.setattr(index, "_cores", lambda: 3)
+        patch.setattr(index, "_BLOCK", 512)
+        patch.setattr(index, "_FIRST", 4)
+        vectors = people(6000, 32, 7)
+        vectors[3000:3040] = vectors[100]
+        yield vectors, TrackletIndex(vectors)
+
+
+def runs_of(*runs: tuple[int, int]) -> np.ndarray:
+    allowed = np.zeros(6000, bool)
+    for start, end in runs:
+        allowed[start:end] = True
+    return allowed
+
+
+@given(masks(), st.integers(0, 5999), st.integers(1, 40))
+@example(runs_of(), 0, 10)
+@example(runs_of((0, 6000)), 100, 10)
+@example(runs_of((0, 1)), 100, 10)
+@example(runs_of((5999, 6000)), 100, 10)
+@example(runs_of((0, 512), (1024, 1536)), 100, 3)
+@example(runs_of((511, 1025)), 100, 3)
+@example(runs_of((1, 2999), (3001, 6000)), 100, 3)
+@example(runs_of((700, 4300)), 100, 60)
+@example(np.arange(6000) % 2 == 0, 100, 10)
+@example(np.arange(6000) % 5 == 0, 100, 10)
+@settings(max_examples=200, deadline=None)
+def test_rows_in_runs_are_searched_as_by_brute_force(
+    in_small_parts: tuple[np.ndarray, TrackletIndex], allowed: np.ndarray, row: int, k: int
+) -> None:
+    vectors, searched = in_small_parts
+    query = 0.99 * vectors[row].astype(np.float32)
+    expected, expected_scores = brute_force(vectors, query, k, allowed)
+    rows, scores = searched.search(query, k, allowed)
+    assert rows.tolist() == expected.tolist()
+    np.testing.assert_allclose(scores, expected_scores, atol=1e-9)
+
+
 @pytest.mark.parametrize("parts", [1, 3])
 @pytest.mark.parametrize("share", [None, 0.3, 0.9])
 def test_thousands_of_equals_come_in_row_order(
@@ -207,7 +283,7 @@ def test_however_loose_the_bounds_the_answer_holds(
 ) -> None:
     """Codes that leave much out, vectors without main directions, and such as differ by less than a code can tell."""
     monkeypatch.setattr(index, "_LEFT_OUT", left_out)
-    monkeypatch.setattr(index, "_CANDIDATES", 0)
+    monkeypatch.setattr(index, "_FIRST", 0)
     monkeypatch.setattr(index, "_ROWS_PER_PART", 2000)
     monkeypatch.setattr(index, "_cores", lambda: 3)
     generator = np.random.default_rng(6)

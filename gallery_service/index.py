@@ -59,17 +59,17 @@ class TrackletIndex:
     """Inner-product search over all vectors, exact.
 
     Args:
-        vectors: float16 or float32 (N, D), of length 1 at most; kept as they are. Row order is the order among equal
-            scores.
+        vectors: float16 (N, D), of length 1 at most; kept as they are. Row order is the order among equal scores.
     """
 
-    def __init__(self, vectors: NDArray[np.floating[Any]]) -> None:
+    def __init__(self, vectors: NDArray[np.float16]) -> None:
         self.dim = int(vectors.shape[1])
         self._vectors = vectors
         directions = _principal_directions(vectors)
         codes, self._step, self._error = _encode(vectors, directions)
         self._directions = directions.astype(np.float64)
-        self._bounds = _Bounds(codes)
+        self._bounds = _Products(codes, _signed_bytes(codes.shape[1]))
+        self._products = _Products(vectors.view(np.uint8), _halves(self.dim))
 
     def __len__(self) -> int:
         return len(self._vectors)
@@ -143,29 +143,36 @@ class TrackletIndex:
         projected = np.einsum("i,ij->j", query, self._directions)
         left_out = np.sqrt(max(0.0, float(query @ query - projected @ projected)))
         coded = (np.append(projected, left_out) * self._step).astype(np.float32)
-        rounding = self.dim * 2.0**-22 * np.linalg.norm(query)  # of all the float32 arithmetic, generously
-        return coded, float(np.linalg.norm(projected) * self._error + rounding)
+        return coded, float(np.linalg.norm(projected) * self._error) + self._rounding(query)
+
+    def _rounding(self, query: NDArray[np.float64]) -> float:
+        """How far float32 arithmetic may be off, generously."""
+        return float(self.dim * 2.0**-22 * np.linalg.norm(query))
 
     def _refine(
         self, query: NDArray[np.float64], k: int, rows: NDArray[np.int64], reach: NDArray[np.float64]
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """The k best of some rows.
+        """The k best of some rows: first by float32 products, then exactly those that could be among them.
 
         Args:
             reach: (len(rows),) upper bounds of their cosines, the highest first.
         """
-        best, scores = np.empty(0, np.int64), np.empty(0, np.float64)
-        size = max(64, 2 * k)  # few at first: their scores rule out most of the others
+        single, margin = query.astype(np.float32), 2 * self._rounding(query) + SCORE_STEP
+        best, about, least = np.empty(0, np.int64), np.empty(0, np.float32), -np.inf
+        size = max(128, 2 * k)  # few at first: their products rule out most of the others
         while len(rows):
-            if len(best) == k:
-                end = int(np.searchsorted(-reach, SCORE_STEP - scores[-1], side="right"))
-                rows, reach = rows[:end], reach[:end]
             some, rows, reach = rows[:size], rows[size:], reach[size:]
-            best, scores = np.append(best, some), np.append(scores, self._cosines(query, some))
-            order = np.lexsort((best, -scores))[:k]
-            best, scores = best[order], scores[order]
-            size = min(2 * size, _BLOCK)
-        return best, scores
+            products, some, _ = self._products.highest(single, len(some), _Rows.listed(some), least)
+            best, about = np.append(best, some), np.append(about, products)
+            if len(best) >= k:
+                # Products above 1 are cosines of 1.
+                least = min(1.0, float(np.partition(about, -k)[-k])) - margin
+                best, about = best[about >= least], about[about >= least]
+                rows = rows[: np.searchsorted(-reach, -least, side="right")]
+            size = min(4 * size, _BLOCK)
+        scores = self._cosines(query, best)
+        order = np.lexsort((best, -scores))[:k]
+        return best[order], scores[order]
 
     def _cosines(self, query: NDArray[np.float64], rows: NDArray[np.int64]) -> NDArray[np.float64]:
         # In one fixed order of additions, so that equal vectors have equal scores.
@@ -255,9 +262,13 @@ class _Rows(NamedTuple):
             return cls(count, edges[::2], ends)
         if count > most * len(allowed):
             return cls.all(len(allowed))
+        return cls.listed(np.flatnonzero(allowed))
+
+    @classmethod
+    def listed(cls, numbers: NDArray[np.int64]) -> _Rows:
         # In blocks, whose memory is used again and stays in the cache.
-        starts = np.arange(0, count, _BLOCK)
-        return cls(count, starts, np.minimum(starts + _BLOCK, count), np.flatnonzero(allowed))
+        starts = np.arange(0, len(numbers), _BLOCK)
+        return cls(len(numbers), starts, np.minimum(starts + _BLOCK, len(numbers)), numbers)
 
     def split(self, parts: int) -> list[_Rows]:
         """The same rows in parts of about as many."""
@@ -276,23 +287,21 @@ class _Rows(NamedTuple):
         return [_Rows(*part, self.numbers) for part in split]
 
 
-class _Bounds:
-    """Products of a query with codes, by FAISS. Not by its index, but by the scanner inside that, which reads any codes
-    where they lie and keeps one heap for all of them.
+class _Products:
+    """Products of a query with coded vectors, by FAISS. Not by its index, but by the scanner inside that, which reads
+    any of them where they lie and keeps one heap for all.
 
     Args:
-        codes: see `_encode`.
+        codes: uint8 (N, bytes of a vector).
+        quantizer: FAISS', of the coding.
     """
 
-    def __init__(self, codes: NDArray[np.uint8]) -> None:
-        self._codes = codes
-        faiss, length = _faiss(), codes.shape[1]
-        self._quantizer = faiss.ScalarQuantizer(length, faiss.ScalarQuantizer.QT_8bit_uniform)
-        # From this range it takes that byte b stands for b + ½ above its lower end, so for b - 128.
-        self._quantizer.train(np.repeat(np.array([[-128.5], [126.5]], np.float32), length, axis=1))
+    def __init__(self, codes: NDArray[np.uint8], quantizer: Any) -> None:
+        assert codes.shape[1] == quantizer.code_size and codes.flags.c_contiguous
+        self._codes, self._quantizer = codes, quantizer
 
     def highest(self, query: NDArray[np.float32], k: int, rows: _Rows, least: float = -np.inf) -> _Highest:
-        """The k highest products, and more, with the codes of some rows; only those above `least`."""
+        """The k highest products, and more, with some rows; only those above `least`."""
         first, *others = rows.split(max(1, min(_cores(), rows.size // _ROWS_PER_PART)))
         rest = [_pool().submit(self._scan, query, k, part, least) for part in others]
         return _merged([self._scan(query, k, first, least), *(part.result() for part in rest)])
@@ -317,6 +326,20 @@ class _Bounds:
         # The upper half is the run, the lower the place in it.
         found = rows.starts[places >> 32] + (places & 0xFFFFFFFF)
         return products, found if rows.numbers is None else rows.numbers[found], next_product
+
+
+def _signed_bytes(length: int) -> Any:
+    """The coding of `_encode`."""
+    faiss = _faiss()
+    quantizer = faiss.ScalarQuantizer(length, faiss.ScalarQuantizer.QT_8bit_uniform)
+    # From this range it takes that byte b stands for b + ½ above its lower end, so for b - 128.
+    quantizer.train(np.repeat(np.array([[-128.5], [126.5]], np.float32), length, axis=1))
+    return quantizer
+
+
+def _halves(length: int) -> Any:
+    """The coding of float16 vectors, as they are."""
+    return _faiss().ScalarQuantizer(length, _faiss().ScalarQuantizer.QT_fp16)
 
 
 def _merged(found: list[_Highest]) -> _Highest:

@@ -23,8 +23,8 @@ class Forgetful(TrackletIndex):
 
 
 def vectors(count: int) -> np.ndarray:
-    drawn = np.random.default_rng(0).normal(size=(count, 32)).astype(np.float32)
-    return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+    drawn = np.random.default_rng(0).normal(size=(count, 32))
+    return (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float16)
 
 
 @pytest.mark.parametrize("count", [1, 5, 10, 300])

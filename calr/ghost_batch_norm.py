@@ -67,39 +67,20 @@ def _replacement(kind: Any, norm: Any, ghost: int) -> nn.Module:
 def _in_parts(norm: _GhostBatchNorm, forward: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
     if not norm.training or len(batch) <= norm.ghost:
         return forward(batch)
-    full = len(batch) // norm.ghost
-    if len(batch) % norm.ghost == 1:
-        full -= 1  # one image alone has no variance: it goes with the part before
-    cut = full * norm.ghost
-    done = [_side_by_side(norm, batch[:cut], full)] if full else []
-    if cut < len(batch):
-        done.append(_side_by_side(norm, batch[cut:], 1))
-    out, means, variances = zip(*done, strict=True)
+    parts = list(torch.split(batch, norm.ghost))
+    if len(parts[-1]) == 1:
+        parts[-2:] = [torch.cat(parts[-2:])]  # one image alone has no variance
     running_mean, running_var, momentum = norm.running_mean, norm.running_var, norm.momentum
     assert running_mean is not None and running_var is not None and momentum is not None
+    means, variances, out = [], [], []
+    for part in parts:
+        # Statistics that move by all of a step are the part's own.
+        means.append(torch.zeros_like(running_mean))
+        variances.append(torch.zeros_like(running_var))
+        out.append(F.batch_norm(part, means[-1], variances[-1], norm.weight, norm.bias, True, 1.0, norm.eps))
     # Once for the batch and not part after part, so that parts may be computed by different processes.
-    running_mean.lerp_(torch.cat(means).mean(0), momentum)
-    running_var.lerp_(torch.cat(variances).mean(0), momentum)
-    return torch.cat(out) if len(out) > 1 else out[0]
-
-
-def _side_by_side(norm: _GhostBatchNorm, batch: Tensor, parts: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Some equal parts, normalised at once by taking the channels of each for channels of their own.
-
-    batch (parts · n, C, ...) -> the same shape, and (parts, C) mean and variance of each part.
-    """
-    beside = torch.unflatten(batch.movedim(1, -1), 0, (parts, -1)).movedim(0, -2)  # (n, ..., parts, C)
-    mean, variance = (torch.zeros_like(norm.weight).expand(parts, -1).contiguous() for _ in range(2))
-    # Running statistics that move by all of a step are the part's own.
-    out = F.batch_norm(
-        beside.flatten(-2).movedim(-1, 1),
-        mean.view(-1),
-        variance.view(-1),
-        norm.weight.repeat(parts),
-        norm.bias.repeat(parts),
-        training=True,
-        momentum=1.0,
-        eps=norm.eps,
-    )
-    apart = torch.unflatten(out.movedim(1, -1), -1, (parts, -1)).movedim(-2, 0)  # (parts, n, ..., C)
-    return apart.flatten(0, 1).movedim(-1, 1), mean, variance
+    running_mean.lerp_(torch.stack(means).mean(0), momentum)
+    running_var.lerp_(torch.stack(variances).mean(0), momentum)
+    joined = torch.cat(out)
+    channels_last = batch.ndim == 4 and batch.is_contiguous(memory_format=torch.channels_last)
+    return joined.contiguous(memory_format=torch.channels_last) if channels_last else joined

@@ -59,6 +59,8 @@ class _Recorded:
         return self._graphs[images.shape](images)
 
     def _record(self, images: Tensor) -> Forward:
+        # Gradients are gathered on the stream of the recording; torch would warn of it once.
+        torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
         buffers = list(self._pass.net.buffers())
         before = [buffer.clone() for buffer in buffers]
         fresh = _Pass(self._pass.net, self._pass.precision)  # its forward method is replaced

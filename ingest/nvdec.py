@@ -1,7 +1,7 @@
 """Decoding on an NVIDIA GPU (NVDEC), where CALR_DECODER=cuda asks for it.
 
-It is a property of the machine, not of the site: the pictures are the same, so shards made either way can lie side by
-side. Codecs that the GPU does not decode are decoded by the processor.
+It is a property of the machine, not of the site: the pictures are the same, or nearly so (docs/recordings.md), and
+shards made either way can lie side by side. Codecs that the GPU does not decode are decoded by the processor.
 """
 
 from __future__ import annotations

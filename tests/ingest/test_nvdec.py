@@ -84,7 +84,10 @@ def test_a_gpus_layout_gives_the_same_pixels(planar: str, gpu: str, full_range: 
 
 @pytest.mark.gpu
 def test_a_gpu_decodes_what_the_processor_decodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the processor gets whole frames from: codecs, containers and faults."""
+    """Whatever the processor gets whole frames from: codecs, containers and faults.
+
+    Exactly, but where a codec's standard leaves its transform's rounding open: an H200 differed by 8 levels at most.
+    """
     monkeypatch.setenv(VARIABLE, "cuda")
     compared = 0
     write_corpus(tmp_path / "corpus")
@@ -99,6 +102,9 @@ def test_a_gpu_decodes_what_the_processor_decodes(tmp_path: Path, monkeypatch: p
                 if theirs.counts.damaged or theirs.counts.truncated:
                     break
                 assert (a.index, a.pts_s) == (b.index, b.pts_s), case.name
-                np.testing.assert_array_equal(a.image, b.image, err_msg=case.name)
+                open_rounding = theirs.info.codec in ("mpeg4", "mpeg2video", "mjpeg")
+                np.testing.assert_allclose(
+                    a.image.astype(int), b.image, atol=10 if open_rounding else 0, rtol=0, err_msg=case.name
+                )
                 compared += 1
     assert compared > 500

@@ -69,6 +69,7 @@ class LiveGallery:
         self._look_again = 0.0
         self._tried: tuple[int, str | None] | None = None
         self._failed_until = 0.0
+        self._complained: str | None = None
         self._opening = threading.Lock()
         self._refreshing = threading.Lock()
         self._probe = RecallProbe()
@@ -124,7 +125,10 @@ class LiveGallery:
                 return loaded
             started = time.monotonic()
             try:
-                self._loaded = loaded = self._load()
+                found = self._load()
+                if found is not loaded:
+                    self._complained = None
+                self._loaded = loaded = found
             except (NotIndexed, DatabaseUnavailable):
                 raise
             except (ValueError, OSError, SQLAlchemyError) as error:
@@ -132,7 +136,9 @@ class LiveGallery:
                 # what is loaded is whole.
                 if loaded is None:
                     raise NotIndexed(f"site '{self.name}' cannot be searched: {error}") from None
-                _log.warning("keeping the gallery loaded before: %s", error)
+                if str(error) != self._complained:  # once, not every few seconds for as long as it lasts
+                    _log.warning("keeping the gallery loaded before: %s", error)
+                self._complained = str(error)
                 self._failed_until = time.monotonic() + _AFTER_FAILURE_S
             took = time.monotonic() - started
             if took > 1:

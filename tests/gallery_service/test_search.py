@@ -325,7 +325,7 @@ def test_a_camera_added_under_a_running_service_can_be_asked_for_at_once(search:
 
 
 def test_a_damaged_model_leaves_the_gallery_that_was_loaded(
-    search: SiteSearch, caplog: pytest.LogCaptureFixture
+    search: SiteSearch, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     query = encode_jpeg(synthetic.query_crop(0))
     before = search.refresh()
@@ -337,6 +337,14 @@ def test_a_damaged_model_leaves_the_gallery_that_was_loaded(
     assert search.search_image(LOCAL, query, SearchRequest()).model_version == before.bundle.version
     assert summarise_site(search, LOCAL).model_version == before.bundle.version
     assert caplog.text.count("keeping the gallery loaded before") == 1, "not tried with every request"
+    monkeypatch.setattr("gallery_service.live_gallery._AFTER_FAILURE_S", 0.0)
+    search._failed_until = 0.0
+    tried: list[int] = []
+    load = ModelStore.load
+    monkeypatch.setattr(ModelStore, "load", lambda *arguments: tried.append(1) or load(*arguments))
+    for _ in range(3):
+        search.refresh()
+    assert len(tried) == 3 and caplog.text.count("keeping the gallery loaded before") == 1, "said again"
 
 
 def test_a_replaced_recording_has_no_clips(search: SiteSearch) -> None:

@@ -33,7 +33,7 @@ from gallery_service.audit.tables import AuditColumns
 from gallery_service.audit.trail import AuditTrail
 from gallery_service.databases.database import Database
 from gallery_service.databases.gallery import gallery_database
-from gallery_service.databases.row_checksum import checked_rows
+from gallery_service.databases.row_checksum import checked_rows, read_any_text
 from gallery_service.erasure.orders import orders_folder, read_order
 from gallery_service.errors import DatabaseUnavailable, GalleryError, SegmentError
 from gallery_service.repository import GalleryRepository
@@ -172,6 +172,7 @@ def _open(database: Database, log: type[AuditColumns], found: Verification) -> E
     try:
         if not problems:
             engine = database.open()
+            read_any_text(engine)
             problems = database.changed_definitions() or _changed_rows(engine, log, found)
     except DatabaseUnavailable:
         raise

@@ -75,15 +75,22 @@ def next_number(table: str, name: str) -> Callable[[DefaultExecutionContext], in
 def checked_rows(engine: Engine) -> Iterator[tuple[str, bool]]:
     """Every row that has a checksum, by what people can call it, and whether it is as it was written."""
     with engine.connect().execution_options(yield_per=100) as connection:
-        if connection.dialect.name == "sqlite":
-            # Of a text that is none any more the row is to be named, too.
-            connection.detach()
-            driver: Any = connection.connection.dbapi_connection
-            driver.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
         for table in _tables(connection):
             for row in connection.execute(_stored(table)):
                 key = ", ".join(f"{column.name} {row._mapping[column.name]!r}"[:80] for column in table.primary_key)
                 yield f"the row of {table.name} with {key}", _is_whole(row)
+
+
+def read_any_text(engine: Engine) -> None:
+    """Let an engine hand out texts that are none any more, so that their rows can be named like other damaged ones. A
+    server does not hand them out."""
+
+    def on_connect(connection: Any, _record: object) -> None:
+        connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", on_connect)
+        engine.dispose()  # of connections that were made before
 
 
 def give_checksums(connection: Connection, *tables: str) -> None:

@@ -42,6 +42,13 @@ def test_constraints_hold_versions_and_no_addresses():
     assert "--" not in text
 
 
+def test_every_python_gets_the_same_versions():
+    """Newer ones have broken other Pythons unseen: recordings could not be opened, types did not fit."""
+    lines = (REPOSITORY / "constraints.txt").read_text().splitlines()
+    names = [line.split("==")[0].strip() for line in lines]
+    assert sorted(name for name in set(names) if names.count(name) > 1) == []
+
+
 def test_make_alone_lists_every_target_with_a_line_of_help():
     text = (REPOSITORY / "Makefile").read_text()
     documented = set(re.findall(r"^([a-z-]+):.*## ", text, re.MULTILINE))

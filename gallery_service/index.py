@@ -20,6 +20,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,7 +45,7 @@ _BLOCK = 16_384
 # are looked at, up to so many times more.
 _FIRST = 64
 _PER_HIT = 4
-_ROWS_FOR_ONE = 2000
+_ROWS_FOR_ONE = 3000
 _COPIED_FOR_ONE = 64
 _MORE = 64
 # Runs of rows are scanned where they lie if they are that long on average; else the rows' codes are copied.
@@ -159,7 +160,7 @@ class TrackletIndex:
         """
         single, margin = query.astype(np.float32), 2 * self._rounding(query) + SCORE_STEP
         best, about, least = np.empty(0, np.int64), np.empty(0, np.float32), -np.inf
-        size = max(128, 2 * k)  # few at first: their products rule out most of the others
+        size = max(64, 2 * k)  # few at first: their products rule out most of the others
         while len(rows):
             some, rows, reach = rows[:size], rows[size:], reach[size:]
             products, some, _ = self._products.highest(single, len(some), _Rows.listed(some), least)
@@ -274,17 +275,16 @@ class _Rows(NamedTuple):
         """The same rows in parts of about as many."""
         if parts == 1:
             return [self]
-        # Positions among these rows: where runs end, and where they are cut.
-        ends = np.cumsum(self.ends - self.starts)
-        cuts = self.size * np.arange(1, parts) // parts
-        pieces = np.unique(np.append(ends, cuts))
-        run = np.searchsorted(ends, pieces)
-        lies = self.ends[run] - ends[run]
-        starts, stops = np.append(0, pieces[:-1]) + lies, pieces + lies
-        last = np.searchsorted(pieces, cuts) + 1
-        sizes = np.diff(cuts, prepend=0, append=self.size).tolist()
-        split = zip(sizes, np.split(starts, last), np.split(stops, last), strict=True)
-        return [_Rows(*part, self.numbers) for part in split]
+        passed = np.cumsum(self.ends - self.starts)  # where runs end, counted among these rows as the cuts are
+        cuts = [self.size * part // parts for part in range(parts + 1)]
+        split = []
+        for begin, end in pairwise(cuts):
+            first, last = np.searchsorted(passed, [begin + 1, end])
+            starts, ends = self.starts[first : last + 1].copy(), self.ends[first : last + 1].copy()
+            starts[0] = self.ends[first] - (passed[first] - begin)
+            ends[-1] -= passed[last] - end
+            split.append(_Rows(end - begin, starts, ends, self.numbers))
+        return split
 
 
 class _Products:

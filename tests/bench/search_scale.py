@@ -123,6 +123,7 @@ def flat_fp16_search(
 ) -> Callable[[NDArray[np.float32]], NDArray[np.int64]]:
     import faiss
 
+    faiss.omp_set_num_threads(1)  # there is one query, so other threads would only spin, beside ours, too
     if allowed is None:
         return lambda query: index.search(query[None], K)[1][0]
     bits = np.packbits(allowed, bitorder="little")

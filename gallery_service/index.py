@@ -40,12 +40,13 @@ _LEFT_OUT = 0.1
 _CODE_STEP = 16
 _SAMPLE = 50_000
 _BLOCK = 16_384
-# How many of the highest bounds are looked at first: so many, as many for each hit, and one for so many rows, or for so
-# many where codes must be copied, since a second look costs more there. If they do not suffice, all that could matter
-# are looked at, up to so many times more.
+# How many of the highest bounds are looked at first: so many, as many for each hit, and one for so many rows; for fewer
+# where others are scanned with them and dropped, or where codes must be copied, since a second look costs more there.
+# If they do not suffice, all that could matter are looked at, up to so many times more.
 _FIRST = 64
 _PER_HIT = 4
 _ROWS_FOR_ONE = 3000
+_DROPPED_FOR_ONE = 1500
 _COPIED_FOR_ONE = 64
 _MORE = 64
 # Runs of rows are scanned where they lie if they are that long on average; else the rows' codes are copied.
@@ -103,7 +104,8 @@ class TrackletIndex:
             return self._refine(exact, k, rows, np.full(total, np.inf))
         # Where many rows pass, scattered, all are scanned, and what does not pass is dropped.
         some = _Rows.all(len(self)) if allowed is None else _Rows.passing(allowed, total, _MANY)
-        rows_for_one = _ROWS_FOR_ONE if some.numbers is None else _COPIED_FOR_ONE
+        rows_for_one = _ROWS_FOR_ONE if some.size == total else _DROPPED_FOR_ONE
+        rows_for_one = rows_for_one if some.numbers is None else _COPIED_FOR_ONE
         wanted = (_FIRST + _PER_HIT * k + some.size // rows_for_one) * some.size // total
         least = -np.inf
         while True:

@@ -42,7 +42,7 @@ def index(
     shards could not be read, or the new model has not taken over; the reasons are named.
     """
     with readable_errors():
-        from gallery_service.build import build_gallery
+        from gallery_service.indexing.build import build_gallery
         from ingest.site import load_site
 
         report = build_gallery(load_site(site), threads=threads)
@@ -77,7 +77,7 @@ def index(
 def compact_(site: SiteArgument) -> None:
     """Merge small vector files, and remove the vectors of what was erased from the disk. `index` does it by itself."""
     with readable_errors():
-        from gallery_service.build import compact_gallery
+        from gallery_service.indexing.build import compact_gallery
         from ingest.site import load_site
 
         done = compact_gallery(load_site(site))
@@ -99,9 +99,9 @@ def models(
     """
     with readable_errors():
         from gallery_service.databases.gallery import gallery_database
-        from gallery_service.model_versions import model_versions
         from gallery_service.pages.model_cards import model_cards
-        from gallery_service.repository import GalleryRepository
+        from gallery_service.storage.model_versions import model_versions
+        from gallery_service.storage.repository import GalleryRepository
         from ingest.site import load_site
         from ingest.workspace import Workspace
         from models.bundle import ModelStore
@@ -184,7 +184,7 @@ def search(
     """Search a site once and print the answer as JSON."""
     with readable_errors():
         from gallery_service.caller import at_the_command_line
-        from gallery_service.search import SearchRequest, SiteSearch
+        from gallery_service.search.site_search import SearchRequest, SiteSearch
         from gallery_service.settings import ServiceSettings
         from ingest.site import load_site
 
@@ -262,12 +262,12 @@ def serve(
     with readable_errors():
         from gallery_service.access.database import service_database
         from gallery_service.access.identity import Identities
-        from gallery_service.app import create_app
         from gallery_service.erasure.retention import keeping_retention
-        from gallery_service.request_log import configure_log
-        from gallery_service.search import SiteSearch
-        from gallery_service.serving import Certificate, address_of, is_loopback, listening_socket, run
+        from gallery_service.search.site_search import SiteSearch
         from gallery_service.settings import ServiceSettings
+        from gallery_service.web.app import create_app
+        from gallery_service.web.request_log import configure_log
+        from gallery_service.web.serving import Certificate, address_of, is_loopback, listening_socket, run
         from ingest.site import load_site
 
         settings = ServiceSettings()

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from gallery_service.request_log import LogFormat
+from gallery_service.web.request_log import LogFormat
 
 
 class ServiceSettings(BaseSettings):

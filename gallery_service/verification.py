@@ -36,11 +36,11 @@ from gallery_service.databases.gallery import gallery_database
 from gallery_service.databases.row_checksum import checked_rows, read_any_text
 from gallery_service.erasure.orders import orders_folder, read_order
 from gallery_service.errors import DatabaseUnavailable, GalleryError, SegmentError
-from gallery_service.repository import GalleryRepository
-from gallery_service.segments import read_segment, segment_path
-from gallery_service.shard_rows import shard_rows
-from gallery_service.tables import AuditRow
-from gallery_service.takeover import crops_without_vector
+from gallery_service.indexing.takeover import crops_without_vector
+from gallery_service.storage.repository import GalleryRepository
+from gallery_service.storage.segments import read_segment, segment_path
+from gallery_service.storage.shard_rows import shard_rows
+from gallery_service.storage.tables import AuditRow
 from ingest.content_hash import DamagedHashes, hashes_file, read_hashes
 from ingest.erasures import ErasureError, load_erasures
 from ingest.shards import CROPS, MANIFEST, SUMMARY, TRACKLETS, Shard, ShardError, open_shard

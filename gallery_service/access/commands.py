@@ -17,7 +17,7 @@ from gallery_service.access.rights import format_right
 from gallery_service.caller import Role, at_the_command_line
 from gallery_service.command_errors import readable_errors
 from gallery_service.errors import GalleryError
-from gallery_service.filters import format_moment
+from gallery_service.search.filters import format_moment
 
 users = typer.Typer(
     help="""Who may sign in, as what, and which cameras they may see.

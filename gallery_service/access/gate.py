@@ -2,9 +2,9 @@
 
 A browser sends a session's cookie along whoever's page it is on. So a request with the cookie that changes something
 (any method but GET, HEAD and OPTIONS) must also carry the token that only this service's own pages know. That
-`gallery_service.origin.SameOrigin` turns away pages of other sites, and the cookie is `SameSite=Lax`, comes before; the
-token does not depend on what a browser or a proxy between makes of its headers. API keys need none: no page can make a
-browser send one.
+`gallery_service.web.origin.SameOrigin` turns away pages of other sites, and the cookie is `SameSite=Lax`, comes before;
+the token does not depend on what a browser or a proxy between makes of its headers. API keys need none: no page can
+make a browser send one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gallery_service.access.identity import Identities, Identity
 from gallery_service.access.rules import is_open, is_unasked
 from gallery_service.access.tokens import csrf_token, is_csrf_token
 from gallery_service.errors import GalleryError, NotSignedIn
-from gallery_service.limits import refuse
+from gallery_service.web.limits import refuse
 
 COOKIE = "calr_session"
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")

@@ -78,7 +78,7 @@ def show_entries(
 ) -> None:
     """Print entries, the newest first."""
     with readable_errors():
-        from gallery_service.filters import parse_moment
+        from gallery_service.search.filters import parse_moment
 
         wanted = EntryFilter(
             who,
@@ -119,7 +119,7 @@ def _trail(ref: str) -> Iterator[AuditTrail]:
             accounts.close()
         return
     from gallery_service.databases.gallery import gallery_database
-    from gallery_service.repository import GalleryRepository
+    from gallery_service.storage.repository import GalleryRepository
     from ingest.site import load_site
     from ingest.workspace import Workspace
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from gallery_service.audit.chain import Entry
-from gallery_service.filters import format_moment
+from gallery_service.search.filters import format_moment
 
 
 def entry_json(entry: Entry, stored_hash: str) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from pydantic import BaseModel, Field
 from gallery_service.access.rules import Admin
 from gallery_service.audit.entry_form import entry_json
 from gallery_service.audit.trail import EntryFilter
-from gallery_service.endpoints import Site
 from gallery_service.errors import BadQuery, Forbidden
-from gallery_service.filters import parse_moment
 from gallery_service.schemas import ErrorAnswer
+from gallery_service.search.filters import parse_moment
+from gallery_service.web.endpoints import Site
 
 audit = APIRouter(prefix="/api/v1/sites/{site}")
 _ERRORS: dict[int | str, dict[str, Any]] = {

@@ -13,7 +13,6 @@ import hashlib
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gallery_service.build import build_gallery, compact_gallery
 from gallery_service.caller import Caller
 from gallery_service.databases.gallery import gallery_database
 from gallery_service.erasure.orders import (
@@ -27,8 +26,9 @@ from gallery_service.erasure.orders import (
 )
 from gallery_service.erasure.search_afterwards import models_that_learned, search_afterwards
 from gallery_service.errors import NotFound
-from gallery_service.repository import GalleryRepository
-from gallery_service.shard_rows import shard_name
+from gallery_service.indexing.build import build_gallery, compact_gallery
+from gallery_service.storage.repository import GalleryRepository
+from gallery_service.storage.shard_rows import shard_name
 from ingest.erasure_selection import Selection, not_yet_known
 from ingest.erasures import add_erasures, load_erasures
 from ingest.forgetting import Forgotten, Plan, obey_erasures, plan_forgetting, recordings_of

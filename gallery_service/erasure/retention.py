@@ -19,7 +19,7 @@ from ingest.site import SiteConfig
 from ingest.workspace import Workspace, WorkspaceBusy
 
 if TYPE_CHECKING:
-    from gallery_service.search import SiteSearch
+    from gallery_service.search.site_search import SiteSearch
 
 EVERY_S = 3600.0
 WHEN_BUSY_S = 300.0

@@ -10,11 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gallery_service.access.rules import Admin
 from gallery_service.caller import Caller
-from gallery_service.endpoints import Site
 from gallery_service.erasure.erase import erase, would_erase
 from gallery_service.erasure.orders import Order, find_order, read_orders
 from gallery_service.errors import BadQuery, Forbidden, GalleryError
 from gallery_service.schemas import ErrorAnswer
+from gallery_service.web.endpoints import Site
 from ingest.erasure_selection import Selection, SelectionError, make_selection
 from ingest.site import SiteConfig, SiteError
 from ingest.workspace import Workspace

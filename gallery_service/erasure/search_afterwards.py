@@ -12,7 +12,7 @@ from gallery_service.databases.database import Database
 from gallery_service.databases.gallery import FILE, GALLERY, gallery_database, gallery_file
 from gallery_service.databases.sqlite_file import SqliteFile
 from gallery_service.erasure.orders import Order, Place
-from gallery_service.segments import SUFFIX, read_segment
+from gallery_service.storage.segments import SUFFIX, read_segment
 from ingest.derived import derived_left, runs_before
 from ingest.erasures import load_erasures
 from ingest.shards import TEMPORARY_PREFIX, Shard, open_shard

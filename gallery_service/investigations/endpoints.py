@@ -9,10 +9,10 @@ from fastapi.responses import StreamingResponse
 from starlette.background import BackgroundTask
 
 from gallery_service.access.rules import Investigator, Viewer
-from gallery_service.endpoints import Asked, Site, error_answers, measurements_of
 from gallery_service.investigations import schemas
 from gallery_service.investigations.service import DEFAULT_PAGE, MAX_PAGE, Investigations
 from gallery_service.schemas import SearchAnswer
+from gallery_service.web.endpoints import Asked, Site, error_answers, measurements_of
 
 investigations = APIRouter(prefix="/api/v1/sites/{site}/investigations", tags=["investigations"])
 

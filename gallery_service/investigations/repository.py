@@ -21,7 +21,7 @@ from gallery_service.audit.trail import AuditTrail
 from gallery_service.caller import Caller, Role
 from gallery_service.errors import Conflict, NotFound
 from gallery_service.investigations.tables import HitRow, InvestigationRow, QueryPictureRow, QueryRow, ReaderRow
-from gallery_service.repository import StoredTracklet
+from gallery_service.storage.repository import StoredTracklet
 
 MAX_QUERIES = 500
 MAX_HITS = 5000

@@ -14,20 +14,20 @@ from numpy.typing import NDArray
 
 from gallery_service.caller import Caller, Role
 from gallery_service.errors import BadQuery, Conflict, Forbidden, NotFound
-from gallery_service.filters import format_moment
 from gallery_service.investigations import schemas
 from gallery_service.investigations.export import write_export
 from gallery_service.investigations.refinement import Evidence
 from gallery_service.investigations.repository import Case, InvestigationRepository
 from gallery_service.investigations.tables import HitRow, QueryRow
 from gallery_service.investigations.timeline import Placed, Seen, moves, place
-from gallery_service.loaded_gallery import LoadedGallery
-from gallery_service.query_pictures import QueryPicture, embed_person
-from gallery_service.recent_queries import AskedQuery
-from gallery_service.repository import StoredTracklet
 from gallery_service.schemas import SearchAnswer
-from gallery_service.search import SearchRequest, SiteSearch
-from gallery_service.site_info import map_url
+from gallery_service.search.filters import format_moment
+from gallery_service.search.loaded_gallery import LoadedGallery
+from gallery_service.search.query_pictures import QueryPicture, embed_person
+from gallery_service.search.recent_queries import AskedQuery
+from gallery_service.search.site_info import map_url
+from gallery_service.search.site_search import SearchRequest, SiteSearch
+from gallery_service.storage.repository import StoredTracklet
 from ingest.site import Camera
 from models.images import encode_jpeg
 

@@ -7,7 +7,7 @@ from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
 from gallery_service.databases.row_checksum import Checksummed, next_number
-from gallery_service.tables import Base
+from gallery_service.storage.tables import Base
 
 
 class InvestigationRow(Checksummed, Base):

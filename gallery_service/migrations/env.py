@@ -5,7 +5,7 @@ from __future__ import annotations
 from alembic import context
 
 import gallery_service.investigations.tables  # noqa: F401 adds its tables to Base
-from gallery_service.tables import Base
+from gallery_service.storage.tables import Base
 
 connection = context.config.attributes["connection"]
 # Batch mode: SQLite cannot alter most of a table in place.

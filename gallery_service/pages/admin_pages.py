@@ -9,15 +9,15 @@ from fastapi.responses import HTMLResponse, Response
 
 from gallery_service.access.rules import Admin
 from gallery_service.caller import Caller
-from gallery_service.endpoints import Site
 from gallery_service.erasure.routes import ErasureRequest, erase_people, list_erasures
 from gallery_service.errors import Conflict, Forbidden, NotFound
 from gallery_service.jobs import site_jobs
 from gallery_service.pages.model_cards import model_cards
 from gallery_service.pages.rendering import go_to, render
 from gallery_service.pages.site_clock import SiteClock
-from gallery_service.site_info import describe_site
-from gallery_service.training_reports import CONTENT_SECURITY_POLICY
+from gallery_service.pictures.training_reports import CONTENT_SECURITY_POLICY
+from gallery_service.search.site_info import describe_site
+from gallery_service.web.endpoints import Site
 from ingest.workspace import Workspace
 from models.bundle import BundleError, ModelStore
 

@@ -10,11 +10,11 @@ from fastapi.responses import HTMLResponse, Response
 
 from gallery_service.access.rules import Admin
 from gallery_service.audit.routes import read_audit
-from gallery_service.endpoints import Site
 from gallery_service.errors import Forbidden
 from gallery_service.pages.rendering import is_htmx, render
 from gallery_service.pages.site_clock import SiteClock
-from gallery_service.site_info import describe_site
+from gallery_service.search.site_info import describe_site
+from gallery_service.web.endpoints import Site
 
 audit_pages = APIRouter(prefix="/sites/{site}/audit", default_response_class=HTMLResponse)
 _PAGE = 50

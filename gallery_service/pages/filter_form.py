@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from gallery_service.errors import BadQuery
 from gallery_service.pages.site_clock import SiteClock
-from gallery_service.search import DEFAULT_TOP_K, SearchRequest
+from gallery_service.search.site_search import DEFAULT_TOP_K, SearchRequest
 
 Fields = Sequence[tuple[str, str]]
 """Names and values of a form, in order; a name may come again."""

@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict
 
 from gallery_service.access.rules import Investigator, Viewer
 from gallery_service.caller import Caller
-from gallery_service.endpoints import Site
 from gallery_service.errors import NotFound
 from gallery_service.investigations import schemas
 from gallery_service.investigations.endpoints import Cases, EditedCases
@@ -22,8 +21,9 @@ from gallery_service.pages.open_case import open_case, query_of
 from gallery_service.pages.rendering import go_to, is_htmx, render
 from gallery_service.pages.site_clock import SiteClock
 from gallery_service.pages.site_plan import Plan, draw_plan
-from gallery_service.search import SiteSearch
-from gallery_service.site_info import describe_site
+from gallery_service.search.site_info import describe_site
+from gallery_service.search.site_search import SiteSearch
+from gallery_service.web.endpoints import Site
 
 investigation_pages = APIRouter(prefix="/sites/{site}", default_response_class=HTMLResponse)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from gallery_service.training_reports import has_report
+from gallery_service.pictures.training_reports import has_report
 from ingest.workspace import Workspace
 from models.bundle import Bundle, BundleError, ModelStore
 

@@ -9,7 +9,7 @@ from gallery_service.caller import Caller
 from gallery_service.errors import NotFound
 from gallery_service.investigations.schemas import Decision, Investigation, InvestigationSummary
 from gallery_service.investigations.service import Investigations
-from gallery_service.search import SiteSearch
+from gallery_service.search.site_search import SiteSearch
 
 _OFFERED = 12
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from gallery_service.caller import Caller
 from gallery_service.errors import BadQuery
 from gallery_service.investigations.service import Investigations
-from gallery_service.query_pictures import QueryPicture
 from gallery_service.schemas import SearchAnswer
-from gallery_service.search import SearchRequest, SiteSearch
+from gallery_service.search.query_pictures import QueryPicture
+from gallery_service.search.site_search import SearchRequest, SiteSearch
 
 
 @dataclass(frozen=True)

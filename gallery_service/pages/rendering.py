@@ -11,8 +11,8 @@ from fastapi.templating import Jinja2Templates
 
 from gallery_service.access.page_context import page_context
 from gallery_service.caller import Caller
-from gallery_service.endpoints import seen_sites
 from gallery_service.pages.site_clock import SiteClock
+from gallery_service.web.endpoints import seen_sites
 
 _FOLDER = Path(__file__).parent.parent
 STATIC = _FOLDER / "static"

@@ -10,18 +10,18 @@ from fastapi.responses import HTMLResponse, Response
 
 from gallery_service.access.rules import Investigator, Viewer
 from gallery_service.caller import Caller
-from gallery_service.endpoints import SeenSites, Site, measurements_of
 from gallery_service.pages.filter_form import MAX_ON_A_PAGE, Fields, FilterForm
 from gallery_service.pages.lanes import Sighting, draw_lanes
 from gallery_service.pages.open_case import OpenCase, open_case
 from gallery_service.pages.question import Question
 from gallery_service.pages.rendering import is_htmx, render
 from gallery_service.pages.site_clock import SiteClock
-from gallery_service.query_pictures import MAX_PICTURES, QueryPicture, parse_boxes
 from gallery_service.schemas import Match, SiteInfo
-from gallery_service.search import SiteSearch
-from gallery_service.site_info import describe_site, summarise_site
-from gallery_service.upload import uploaded_form
+from gallery_service.search.query_pictures import MAX_PICTURES, QueryPicture, parse_boxes
+from gallery_service.search.site_info import describe_site, summarise_site
+from gallery_service.search.site_search import SiteSearch
+from gallery_service.web.endpoints import SeenSites, Site, measurements_of
+from gallery_service.web.upload import uploaded_form
 
 search_pages = APIRouter(default_response_class=HTMLResponse)
 

@@ -36,7 +36,7 @@ Search = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]
 
 def site_searches(folder: Path) -> Iterator[Search]:
     """Every tracklet of somebody whom another camera saw too, among the tracklets of the other cameras."""
-    from gallery_service.search import SiteSearch
+    from gallery_service.search.site_search import SiteSearch
     from gallery_service.settings import ServiceSettings
     from ingest.shards import list_shards
     from ingest.site import load_site

@@ -33,8 +33,8 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from gallery_service.filters import FilterColumns, SearchFilters
-from gallery_service.index import SCORE_STEP, TrackletIndex
+from gallery_service.search.filters import FilterColumns, SearchFilters
+from gallery_service.search.index import SCORE_STEP, TrackletIndex
 
 DIM, CAMERAS, PER_PERSON, QUERIES, K = 512, 20, 17, 200, 10
 _BLOCK = 50_000

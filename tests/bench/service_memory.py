@@ -26,10 +26,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from gallery_service.compaction import compact, store_segment
 from gallery_service.database import open_database
-from gallery_service.repository import GalleryRepository
-from gallery_service.segments import day_of, make_segment
+from gallery_service.indexing.compaction import compact, store_segment
+from gallery_service.storage.repository import GalleryRepository
+from gallery_service.storage.segments import day_of, make_segment
 from ingest.site import SiteConfig
 from ingest.workspace import Workspace
 from tests.gallery_service import synthetic

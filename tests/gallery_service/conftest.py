@@ -18,15 +18,14 @@ from hypothesis import settings
 from sqlalchemy import create_engine
 from sqlalchemy.exc import DatabaseError
 
-from gallery_service.build import build_gallery
 from gallery_service.databases.row_checksum import checked_rows
+from gallery_service.indexing.build import build_gallery
 from ingest.content_hash import ContentHashes
 from ingest.site import SiteConfig, load_site
 from ingest.workspace import Workspace
-
-from . import synthetic
-from .lived_in import live_in
-from .postgres import PostgresServer
+from tests.gallery_service import synthetic
+from tests.gallery_service.lived_in import live_in
+from tests.gallery_service.postgres import PostgresServer
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # How long an example takes says more about the machine than about the code.

@@ -14,7 +14,7 @@ def main(ref: str, tracklet_id: str, point: str, number: int) -> None:
     from gallery_service.caller import LOCAL
     from gallery_service.databases.gallery import gallery_database
     from gallery_service.erasure import erase as erasing
-    from gallery_service.repository import GalleryRepository
+    from gallery_service.storage.repository import GalleryRepository
     from ingest import forgetting
     from ingest.erasure_selection import Selection
     from ingest.site import load_site

@@ -63,8 +63,8 @@ def main(site: str, point: str, number: int) -> None:
     use_colours()
     from sqlalchemy.orm import Session
 
-    from gallery_service import build
-    from gallery_service.repository import GalleryRepository
+    from gallery_service.indexing import build
+    from gallery_service.storage.repository import GalleryRepository
     from ingest.site import load_site
     from ingest.workspace import Workspace
 

@@ -44,7 +44,7 @@ def say(what: str, **about: object) -> None:
 
 def write(site: Any, draw: random.Random, turn: str) -> None:
     """Ingest a recording and index it, change the model, or compact."""
-    from gallery_service.build import build_gallery, compact_gallery
+    from gallery_service.indexing.build import build_gallery, compact_gallery
     from ingest.workspace import Workspace
     from models.bundle import ModelStore
 
@@ -73,7 +73,7 @@ def erase(site: Any, draw: random.Random, turn: str) -> None:
     from gallery_service.caller import LOCAL
     from gallery_service.databases.gallery import gallery_database
     from gallery_service.erasure.erase import erase as erase_for_good
-    from gallery_service.repository import GalleryRepository
+    from gallery_service.storage.repository import GalleryRepository
     from ingest.erasure_selection import Selection
     from ingest.shards import list_shards
     from ingest.workspace import Workspace

@@ -10,11 +10,10 @@ from gallery_service.access.repository import AccessRepository, OpenSession
 from gallery_service.caller import LOCAL, Role
 from gallery_service.databases.gallery import gallery_database
 from gallery_service.investigations.repository import InvestigationRepository
-from gallery_service.repository import GalleryRepository
+from gallery_service.storage.repository import GalleryRepository
 from ingest.site import SiteConfig
 from ingest.workspace import Workspace
-
-from . import synthetic
+from tests.gallery_service import synthetic
 
 NOW = 1_772_000_000_000_000
 CASES = ("a" * 32, "b" * 32)

@@ -9,9 +9,8 @@ import pytest
 
 from gallery_service.client import GalleryClient, GalleryProblem
 from models.images import encode_jpeg
-
-from . import synthetic
-from .conftest import RunningService
+from tests.gallery_service import synthetic
+from tests.gallery_service.conftest import RunningService
 
 
 @pytest.fixture

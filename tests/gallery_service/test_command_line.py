@@ -13,14 +13,13 @@ from pathlib import Path
 import pytest
 
 from gallery_service.errors import GalleryError
-from gallery_service.serving import address_of, listening_socket
+from gallery_service.web.serving import address_of, listening_socket
 from ingest.shards import list_shards
 from ingest.site import SiteConfig
 from ingest.workspace import Workspace
 from models.images import encode_jpeg
-
-from . import synthetic
-from .conftest import run_service
+from tests.gallery_service import synthetic
+from tests.gallery_service.conftest import run_service
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:

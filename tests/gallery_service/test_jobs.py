@@ -12,8 +12,7 @@ from pathlib import Path
 
 from gallery_service.jobs import site_jobs
 from ingest.workspace import Workspace
-
-from .synthetic import write_site
+from tests.gallery_service.synthetic import write_site
 
 HOLD = """
 import sys, time

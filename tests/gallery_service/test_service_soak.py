@@ -18,15 +18,14 @@ import yaml
 from numpy.typing import NDArray
 
 from gallery_service.client import GalleryClient, GalleryProblem
-from gallery_service.search import MAX_TOP_K
+from gallery_service.search.site_search import MAX_TOP_K
 from ingest.site import SiteConfig
 from models.bundle import load_bundle
 from models.embedder import Embedder
 from models.images import decode_image, encode_jpeg
+from tests.gallery_service import synthetic
+from tests.gallery_service.conftest import run_service
 from tests.soak import ROUNDS, SEED, record
-
-from . import synthetic
-from .conftest import run_service
 
 pytestmark = pytest.mark.soak  # minutes each
 

@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 
 from gallery_service.audit.trail import EntryFilter
-from gallery_service.build import build_gallery, compact_gallery
 from gallery_service.caller import LOCAL
 from gallery_service.databases.gallery import gallery_database
 from gallery_service.erasure.erase import erase, unfinished_orders
-from gallery_service.model_versions import model_versions
-from gallery_service.repository import GalleryRepository
-from gallery_service.segments import read_segment
+from gallery_service.indexing.build import build_gallery, compact_gallery
+from gallery_service.storage.model_versions import model_versions
+from gallery_service.storage.repository import GalleryRepository
+from gallery_service.storage.segments import read_segment
 from gallery_service.verification import verify_site
 from ingest.erasure_selection import Selection
 from ingest.shards import list_shards
@@ -31,11 +31,10 @@ from ingest.workspace import Workspace
 from models.bundle import ModelStore
 from models.images import decode_image
 from tests.conftest import REPOSITORY
+from tests.gallery_service import synthetic
+from tests.gallery_service.indexer import use_colours
+from tests.gallery_service.keeper import ModelEmbedder, walks_of
 from tests.soak import ROUNDS, SEED, record
-
-from . import synthetic
-from .indexer import use_colours
-from .keeper import ModelEmbedder, walks_of
 
 pytestmark = pytest.mark.soak  # minutes to an hour
 
@@ -176,8 +175,8 @@ def test_random_kills_lose_nothing_and_bring_nobody_back(tmp_path: Path, monkeyp
 @pytest.mark.timeout(7200)
 def test_flipped_bits_are_found_or_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In every file of a workspace that something depends on; in the databases unused bytes change nothing."""
-    from .lived_in import live_in
-    from .test_verification import as_it_was, checked_files, databases, flip, rows
+    from tests.gallery_service.lived_in import live_in
+    from tests.gallery_service.test_verification import as_it_was, checked_files, databases, flip, rows
 
     monkeypatch.delitem(sys.modules, "models.embedder", raising=False)
     monkeypatch.setitem(sys.modules, "models.embedder", None)

@@ -12,15 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from gallery_service.build import build_gallery
 from gallery_service.databases.gallery import gallery_database, gallery_file
-from gallery_service.repository import GalleryRepository
+from gallery_service.indexing.build import build_gallery
+from gallery_service.storage.repository import GalleryRepository
 from gallery_service.verification import verify_site
 from ingest.erasures import Erasure, add_erasures
 from ingest.site import SiteConfig, sites_folder
 from ingest.workspace import Workspace
-
-from . import synthetic
+from tests.gallery_service import synthetic
 
 # What ingest and the user keep elsewhere, and what its command makes again.
 UNCHECKED = ("site.yaml", "recordings/", "status/", ".lock")

@@ -16,10 +16,10 @@ from fastapi.routing import iter_route_contexts
 from gallery_service.access.database import ACCESS
 from gallery_service.access.identity import Identities
 from gallery_service.access.rules import OPEN, refuse_routes_without_a_rule, rule_of
-from gallery_service.app import create_app
 from gallery_service.caller import Caller, Role, caller_of
 from gallery_service.databases.sqlite_file import SqliteFile
 from gallery_service.settings import ServiceSettings
+from gallery_service.web.app import create_app
 from models.images import encode_jpeg
 
 from .. import synthetic

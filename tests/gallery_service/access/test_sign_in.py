@@ -22,7 +22,7 @@ from gallery_service.audit.trail import EntryFilter
 from gallery_service.caller import LOCAL, Role
 from gallery_service.databases.sqlite_file import SqliteFile
 from gallery_service.errors import GalleryError
-from gallery_service.serving import listening_socket
+from gallery_service.web.serving import listening_socket
 from models.images import encode_jpeg
 
 from .. import synthetic

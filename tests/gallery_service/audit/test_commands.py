@@ -16,7 +16,7 @@ from gallery_service.caller import LOCAL, Caller, Role
 from gallery_service.databases.database import Database
 from gallery_service.databases.gallery import gallery_database
 from gallery_service.databases.sqlite_file import SqliteFile
-from gallery_service.repository import GalleryRepository
+from gallery_service.storage.repository import GalleryRepository
 from ingest.site import SiteConfig
 from ingest.workspace import Workspace
 

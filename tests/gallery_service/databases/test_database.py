@@ -14,8 +14,8 @@ from gallery_service.caller import LOCAL
 from gallery_service.databases.database import Database
 from gallery_service.databases.gallery import gallery_database
 from gallery_service.errors import GalleryError
-from gallery_service.repository import GalleryRepository, StoredSegment
-from gallery_service.tables import Base, GalleryStateRow
+from gallery_service.storage.repository import GalleryRepository, StoredSegment
+from gallery_service.storage.tables import Base, GalleryStateRow
 from ingest.workspace import Workspace
 
 from .. import synthetic

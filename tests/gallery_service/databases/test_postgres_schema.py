@@ -14,7 +14,7 @@ from gallery_service.caller import LOCAL
 from gallery_service.databases import postgres_schema
 from gallery_service.databases.gallery import gallery_database
 from gallery_service.errors import BadQuery, DatabaseUnavailable, GalleryError
-from gallery_service.repository import GalleryRepository
+from gallery_service.storage.repository import GalleryRepository
 from gallery_service.verification import verify_site
 from ingest.site import SiteConfig
 from ingest.workspace import Workspace

@@ -19,7 +19,7 @@ from gallery_service.databases.gallery import GALLERY, gallery_database
 from gallery_service.databases.row_checksum import Checksummed, checked_rows, read_any_text, row_checksum
 from gallery_service.investigations.erased import scrub_erased
 from gallery_service.investigations.tables import HitRow, InvestigationRow
-from gallery_service.tables import Base, GalleryStateRow, SegmentRow
+from gallery_service.storage.tables import Base, GalleryStateRow, SegmentRow
 from ingest.erasures import Erasure, add_erasures
 from ingest.site import SiteConfig
 from ingest.workspace import Workspace

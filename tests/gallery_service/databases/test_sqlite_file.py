@@ -15,7 +15,7 @@ from gallery_service.caller import LOCAL
 from gallery_service.databases.gallery import GALLERY
 from gallery_service.databases.sqlite_file import SqliteFile
 from gallery_service.errors import GalleryError
-from gallery_service.repository import GalleryRepository
+from gallery_service.storage.repository import GalleryRepository
 
 
 def test_uses_the_write_ahead_log_and_foreign_keys(tmp_path: Path) -> None:

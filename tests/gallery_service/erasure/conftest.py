@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gallery_service.build import build_gallery
+from gallery_service.indexing.build import build_gallery
 from ingest.shards import list_shards
 from ingest.site import SiteConfig
 from ingest.workspace import Workspace
@@ -88,7 +88,7 @@ def person(site: SiteConfig, camera: str = "cam1", number: int = 0) -> Person:
 
 def vectors_of(site: SiteConfig, tracklet_id: str) -> list[bytes]:
     """The bytes of a tracklet's vectors as they lie in segments."""
-    from gallery_service.segments import read_segment
+    from gallery_service.storage.segments import read_segment
 
     gallery = Workspace(site).gallery
     found = []

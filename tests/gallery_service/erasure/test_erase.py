@@ -18,7 +18,6 @@ from typer.testing import CliRunner
 
 from gallery_service.__main__ import app
 from gallery_service.audit.trail import EntryFilter
-from gallery_service.build import build_gallery
 from gallery_service.caller import Caller, Role
 from gallery_service.databases.gallery import GALLERY, gallery_database
 from gallery_service.databases.sqlite_file import SqliteFile
@@ -26,7 +25,8 @@ from gallery_service.erasure.erase import Outcome, erase, verify, would_erase
 from gallery_service.erasure.orders import find_order, read_orders
 from gallery_service.erasure.retention import keep_retention
 from gallery_service.errors import GalleryError, NotFound
-from gallery_service.repository import GalleryRepository
+from gallery_service.indexing.build import build_gallery
+from gallery_service.storage.repository import GalleryRepository
 from ingest.erasure_selection import Selection, Span
 from ingest.erasures import load_erasures
 from ingest.shards import list_shards

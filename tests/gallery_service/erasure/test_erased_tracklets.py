@@ -16,16 +16,16 @@ from fastapi.testclient import TestClient
 
 from gallery_service.access.database import ACCESS
 from gallery_service.access.identity import Identities
-from gallery_service.app import create_app
 from gallery_service.caller import LOCAL, Caller, Role, caller_of
-from gallery_service.clips import cut_clip
 from gallery_service.databases.sqlite_file import SqliteFile
 from gallery_service.erasure.erased_tracklets import ErasuresUnreadable
 from gallery_service.erasure.orders import find_order, write_order
 from gallery_service.erasure.retention import keep_retention, keeping_retention
 from gallery_service.errors import NotFound
-from gallery_service.search import SearchRequest, SiteSearch
+from gallery_service.pictures.clips import cut_clip
+from gallery_service.search.site_search import SearchRequest, SiteSearch
 from gallery_service.settings import ServiceSettings
+from gallery_service.web.app import create_app
 from ingest.erasure_selection import Selection
 from ingest.erasures import Erasure, add_erasures
 from ingest.forgetting import forget, plan_forgetting
@@ -35,7 +35,7 @@ from ingest.workspace import Workspace
 from models.images import encode_jpeg
 from tests.gallery_service import synthetic
 from tests.gallery_service.erasure.conftest import person, where
-from tests.gallery_service.test_clips import decode
+from tests.gallery_service.pictures.test_clips import decode
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def test_a_clip_cut_before_is_not_in_memory_any_more(
 
     third = person(site, number=4)
     with monkeypatch.context() as patched:
-        patched.setattr("gallery_service.tracklet_pictures.cut_clip", erased_meanwhile)
+        patched.setattr("gallery_service.pictures.tracklet_pictures.cut_clip", erased_meanwhile)
         search.pictures.clip(LOCAL, third.tracklet_id)
     assert not search.pictures.wanted_clip(LOCAL, second.tracklet_id).ready
     assert not search.pictures.wanted_clip(LOCAL, third.tracklet_id).ready

@@ -15,10 +15,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gallery_service.build import build_gallery
 from gallery_service.caller import LOCAL
-from gallery_service.keeping_up import keeping_up
-from gallery_service.search import SearchRequest, SiteSearch
+from gallery_service.indexing.build import build_gallery
+from gallery_service.search.keeping_up import keeping_up
+from gallery_service.search.site_search import SearchRequest, SiteSearch
 from gallery_service.settings import ServiceSettings
 from ingest.site import SiteConfig
 from models.images import encode_jpeg

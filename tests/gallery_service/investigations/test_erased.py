@@ -7,12 +7,12 @@ from datetime import timedelta
 
 import pytest
 
-from gallery_service.build import build_gallery, compact_gallery
 from gallery_service.caller import LOCAL, Caller, Role
 from gallery_service.databases.gallery import gallery_database
+from gallery_service.indexing.build import build_gallery, compact_gallery
 from gallery_service.investigations.schemas import HitDecision, Investigation, NewInvestigation
 from gallery_service.investigations.service import Investigations
-from gallery_service.search import SearchRequest, SiteSearch
+from gallery_service.search.site_search import SearchRequest, SiteSearch
 from gallery_service.settings import ServiceSettings
 from ingest.erasures import Erasure, add_erasures
 from ingest.shards import list_shards
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("either_database")
 
 @pytest.fixture
 def search(indexed_site: SiteConfig, monkeypatch: pytest.MonkeyPatch) -> Iterator[SiteSearch]:
-    monkeypatch.setattr("gallery_service.live_gallery._PAUSE_AFTER_LOADING", 0.0)
+    monkeypatch.setattr("gallery_service.search.live_gallery._PAUSE_AFTER_LOADING", 0.0)
     opened = SiteSearch(indexed_site, ServiceSettings(threads=1))
     yield opened
     opened.close()

@@ -14,8 +14,8 @@ from gallery_service.caller import LOCAL, Caller, Role
 from gallery_service.errors import Conflict, Forbidden, GalleryError, NotFound
 from gallery_service.investigations.schemas import HitDecision, InvestigationChange, NewInvestigation
 from gallery_service.investigations.service import Investigations
-from gallery_service.query_pictures import QueryPicture
-from gallery_service.search import SearchRequest, SiteSearch
+from gallery_service.search.query_pictures import QueryPicture
+from gallery_service.search.site_search import SearchRequest, SiteSearch
 from gallery_service.settings import ServiceSettings
 from models.images import encode_jpeg
 

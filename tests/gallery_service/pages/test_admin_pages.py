@@ -9,7 +9,7 @@ import httpx
 import pytest
 from selenium.webdriver.remote.webdriver import WebDriver
 
-from gallery_service.build import build_gallery
+from gallery_service.indexing.build import build_gallery
 from ingest.site import load_site
 from tests.gallery_service import synthetic
 from tests.gallery_service.conftest import RunningService, copy_site, run_service

@@ -5,7 +5,7 @@ import pytest
 from gallery_service.errors import BadQuery
 from gallery_service.pages.filter_form import FilterForm
 from gallery_service.pages.site_clock import SiteClock
-from gallery_service.search import SearchRequest
+from gallery_service.search.site_search import SearchRequest
 
 CLOCK = SiteClock("Europe/Berlin")
 KNOWN = ("door", "hall", "lift", "yard")

@@ -15,7 +15,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 
-from gallery_service.build import build_gallery
+from gallery_service.indexing.build import build_gallery
 from ingest.site import load_site
 from models.images import encode_jpeg
 from tests.gallery_service import synthetic

@@ -13,7 +13,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
 
-from gallery_service.build import build_gallery
+from gallery_service.indexing.build import build_gallery
 from gallery_service.pages.rendering import templates
 from gallery_service.pages.site_clock import SiteClock
 from gallery_service.schemas import Match

@@ -15,12 +15,12 @@ import torch
 from selenium.webdriver.remote.webdriver import WebDriver
 
 from gallery_service.audit.trail import EntryFilter
-from gallery_service.build import build_gallery
 from gallery_service.caller import LOCAL
 from gallery_service.errors import NotFound
-from gallery_service.search import SiteSearch
+from gallery_service.indexing.build import build_gallery
+from gallery_service.pictures.training_reports import has_report, read_report
+from gallery_service.search.site_search import SiteSearch
 from gallery_service.settings import ServiceSettings
-from gallery_service.training_reports import has_report, read_report
 from ingest.erasures import Erasure, add_erasures
 from ingest.shards import list_shards
 from ingest.site import SiteConfig, load_site

@@ -1,0 +1,1 @@
+"""The index command: what it embeds, brings together and takes over."""

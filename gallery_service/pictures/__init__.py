@@ -1,0 +1,1 @@
+"""What is shown of people and places: crops, clips, maps, training reports."""

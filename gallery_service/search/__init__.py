@@ -1,0 +1,1 @@
+"""Finding a person again in a gallery."""

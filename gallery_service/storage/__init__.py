@@ -1,0 +1,1 @@
+"""What a gallery keeps: segments of vectors, rows, and the models they belong to."""

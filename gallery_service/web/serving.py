@@ -1,0 +1,162 @@
+"""Running the service: where it may listen, when it says that it does, how it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+
+from gallery_service.errors import GalleryError
+from gallery_service.settings import ServiceSettings
+from gallery_service.web.patience import PatientProtocol
+
+
+def listening_socket(host: str, port: int, *, has_users: bool) -> socket.socket:
+    """A socket to serve on.
+
+    Args:
+        host: an IP address, or localhost.
+        port: 0 lets the system choose.
+        has_users: everybody has to sign in; else only programs on this machine may reach it.
+
+    Raises:
+        GalleryError: the host is no address, or another one than this machine's own while there is no user who could be
+            asked to sign in; or the port cannot be had.
+    """
+    address = "127.0.0.1" if host == "localhost" else host
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        parsed = None
+    if parsed is None or not (parsed.is_loopback or has_users):
+        raise GalleryError(
+            f"--host {host!r} is no IP address of this machine; 0.0.0.0 stands for all of them"
+            if has_users
+            else f"no user is configured, so the service only listens on this machine: use --host 127.0.0.1, not "
+            f"{host!r}, or add a user first ('python -m gallery_service users add --help')"
+        )
+    listening = socket.socket(socket.AF_INET6 if parsed.version == 6 else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((address, port))
+        listening.listen(128)
+    except OSError as error:
+        listening.close()
+        reason = error.strerror or str(error)
+        raise GalleryError(
+            f"cannot listen on {host} port {port} ({reason}); stop what uses it or choose another with --port"
+        ) from None
+    listening.set_inheritable(True)
+    return listening
+
+
+def address_of(listening: socket.socket, scheme: str = "http") -> str:
+    """The service's address for a browser."""
+    host, port = listening.getsockname()[:2]
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def is_loopback(listening: socket.socket) -> bool:
+    """Whether only programs on this machine can reach it."""
+    return ipaddress.ip_address(listening.getsockname()[0]).is_loopback
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The files, in PEM format, that let the service speak TLS itself."""
+
+    certificate: Path
+    key: Path
+
+    def check(self) -> None:
+        """Fail before anything is served.
+
+        Raises:
+            GalleryError: one of them cannot be read, or they are no certificate and its key.
+        """
+        for option, path in (("--ssl-certfile", self.certificate), ("--ssl-keyfile", self.key)):
+            try:
+                path.read_bytes()
+            except OSError as error:
+                raise GalleryError(
+                    f"{option} {path}: cannot be read ({error.strerror}); give a file in PEM format that may be read"
+                ) from None
+        try:
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
+                self.certificate, self.key, self._refuse_password
+            )
+        except ssl.SSLError as error:
+            reason = error.reason or str(error)
+            if "MISMATCH" in reason or reason == "NO_CERTIFICATE_ASSIGNED":  # the latter where even its kind is another
+                raise GalleryError(
+                    f"--ssl-keyfile {self.key}: is not the key of the certificate in {self.certificate}; give the two "
+                    "that were made together"
+                ) from None
+            raise GalleryError(
+                f"--ssl-certfile {self.certificate}, --ssl-keyfile {self.key}: one of them is not in PEM format, or "
+                f"holds something else ({reason}); give a certificate and its private key"
+            ) from None
+
+    def _refuse_password(self) -> str:
+        # Else OpenSSL would ask for it at the terminal, where nobody may be.
+        raise GalleryError(
+            f"--ssl-keyfile {self.key}: is protected by a password; give a key without one, which only the service may "
+            "read"
+        )
+
+
+def run(
+    app: FastAPI,
+    listening: socket.socket,
+    settings: ServiceSettings,
+    announce: Callable[[], None],
+    certificate: Certificate | None = None,
+) -> None:
+    """Serve until Ctrl-C or SIGTERM; requests that run then may finish.
+
+    Args:
+        announce: called once requests are answered.
+        certificate: to speak TLS with; None: plain HTTP.
+    """
+
+    class Protocol(PatientProtocol):
+        header_timeout_s = settings.header_timeout_s
+
+    config = uvicorn.Config(
+        app,
+        http=Protocol,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=settings.max_connections,
+        timeout_graceful_shutdown=settings.shutdown_s,
+        ssl_certfile=None if certificate is None else certificate.certificate,
+        ssl_keyfile=None if certificate is None else certificate.key,
+    )
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            if certificate is not None:
+                # A client that does not even begin to speak TLS would be borne with for a minute, and is not counted.
+                loop = asyncio.get_running_loop()
+                patient = partial(loop.create_server, ssl_handshake_timeout=settings.header_timeout_s)
+                loop.create_server = patient  # type: ignore[method-assign]
+            await super().startup(sockets)
+            if not self.should_exit:
+                announce()
+
+    try:
+        Server(config).run(sockets=[listening])
+    except KeyboardInterrupt:
+        pass  # uvicorn hands the signal on once it has stopped gracefully
+    finally:
+        listening.close()

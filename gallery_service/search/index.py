@@ -17,17 +17,12 @@ The index is a cache in memory, made from the segments in seconds; nothing of it
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Products, the highest first, their rows, and what no other row's product exceeds.
-_Highest = tuple[NDArray[np.float32], NDArray[np.int64], float]
+from gallery_service.search.products import Products, Rows, halves, signed_bytes
 
 # Inner products of the same vectors may differ in the last bits with where they lie in memory: scores closer than this
 # are one score.
@@ -49,12 +44,8 @@ _ROWS_FOR_ONE = 3000
 _DROPPED_FOR_ONE = 1500
 _COPIED_FOR_ONE = 64
 _MORE = 64
-# Runs of rows are scanned where they lie if they are that long on average; else the rows' codes are copied.
-_RUN = 128
 # Up to this share of the rows it is faster to copy the codes of those that pass than to scan all.
 _MANY = 0.25
-# A thread for each core, if it is worth it to wake one.
-_ROWS_PER_PART = 150_000
 
 
 class TrackletIndex:
@@ -70,8 +61,8 @@ class TrackletIndex:
         directions = _principal_directions(vectors)
         codes, self._step, self._error = _encode(vectors, directions)
         self._directions = directions.astype(np.float64)
-        self._bounds = _Products(codes, _signed_bytes(codes.shape[1]))
-        self._products = _Products(vectors.view(np.uint8), _halves(self.dim))
+        self._bounds = Products(codes, signed_bytes(codes.shape[1]))
+        self._products = Products(vectors.view(np.uint8), halves(self.dim))
 
     def __len__(self) -> int:
         return len(self._vectors)
@@ -103,7 +94,7 @@ class TrackletIndex:
             rows = np.arange(len(self)) if allowed is None else np.flatnonzero(allowed)
             return self._refine(exact, k, rows, np.full(total, np.inf))
         # Where many rows pass, scattered, all are scanned, and what does not pass is dropped.
-        some = _Rows.all(len(self)) if allowed is None else _Rows.passing(allowed, total, _MANY)
+        some = Rows.all(len(self)) if allowed is None else Rows.passing(allowed, total, _MANY)
         rows_for_one = _ROWS_FOR_ONE if some.size == total else _DROPPED_FOR_ONE
         rows_for_one = rows_for_one if some.numbers is None else _COPIED_FOR_ONE
         wanted = (_FIRST + _PER_HIT * k + some.size // rows_for_one) * some.size // total
@@ -136,7 +127,7 @@ class TrackletIndex:
         k = min(k, total)
         if k <= 0:
             return np.empty(0, np.int64), np.empty(0, np.float64)
-        some = _Rows.all(len(self)) if allowed is None else _Rows.passing(allowed, total)
+        some = Rows.all(len(self)) if allowed is None else Rows.passing(allowed, total)
         rows = self._bounds.highest(coded, k, some)[1][:k]
         return self._refine(exact, k, rows, np.full(k, np.inf))
 
@@ -165,7 +156,7 @@ class TrackletIndex:
         size = max(64, 2 * k)  # few at first: their products rule out most of the others
         while len(rows):
             some, rows, reach = rows[:size], rows[size:], reach[size:]
-            products, some, _ = self._products.highest(single, len(some), _Rows.listed(some), least)
+            products, some, _ = self._products.highest(single, len(some), Rows.listed(some), least)
             best, about = np.append(best, some), np.append(about, products)
             if len(best) >= k:
                 # Products above 1 are cosines of 1.
@@ -229,140 +220,3 @@ def _project(vectors: NDArray[np.floating[Any]], directions: NDArray[np.float32]
     squares = np.einsum("ij,ij->i", exact, exact) - np.einsum("ij,ij->i", projected, projected)
     # float32 squares that cancel are wrong by 1e-6.
     return np.column_stack([projected, np.sqrt(squares.clip(min=0) + 1e-5)])
-
-
-class _Rows(NamedTuple):
-    """Some rows of the index, in runs.
-
-    Attributes:
-        size: how many they are.
-        starts, ends: int64 (R,), of the runs.
-        numbers: int64, the rows, in which the runs lie; None where they lie in the index itself.
-    """
-
-    size: int
-    starts: NDArray[np.int64]
-    ends: NDArray[np.int64]
-    numbers: NDArray[np.int64] | None = None
-
-    @classmethod
-    def all(cls, count: int) -> _Rows:
-        return cls(count, np.array([0]), np.array([count]))
-
-    @classmethod
-    def passing(cls, allowed: NDArray[np.bool_], count: int, most: float = 1.0) -> _Rows:
-        """The allowed rows; if these are scattered and more than a share `most`, all.
-
-        Args:
-            allowed: bool (N,), not all of them False.
-            count: how many of them are True.
-        """
-        changes = allowed[1:] != allowed[:-1]
-        if np.count_nonzero(changes) * _RUN <= 2 * count:
-            edges = np.flatnonzero(changes) + 1
-            edges = np.concatenate([np.zeros(int(allowed[0]), np.int64), edges])
-            ends = np.append(edges[1::2], len(allowed)) if len(edges) % 2 else edges[1::2]
-            return cls(count, edges[::2], ends)
-        if count > most * len(allowed):
-            return cls.all(len(allowed))
-        return cls.listed(np.flatnonzero(allowed))
-
-    @classmethod
-    def listed(cls, numbers: NDArray[np.int64]) -> _Rows:
-        # In blocks, whose memory is used again and stays in the cache.
-        starts = np.arange(0, len(numbers), _BLOCK)
-        return cls(len(numbers), starts, np.minimum(starts + _BLOCK, len(numbers)), numbers)
-
-    def split(self, parts: int) -> list[_Rows]:
-        """The same rows in parts of about as many."""
-        if parts == 1:
-            return [self]
-        passed = np.cumsum(self.ends - self.starts)  # where runs end, counted among these rows as the cuts are
-        cuts = [self.size * part // parts for part in range(parts + 1)]
-        split = []
-        for begin, end in pairwise(cuts):
-            first, last = np.searchsorted(passed, [begin + 1, end])
-            starts, ends = self.starts[first : last + 1].copy(), self.ends[first : last + 1].copy()
-            starts[0] = self.ends[first] - (passed[first] - begin)
-            ends[-1] -= passed[last] - end
-            split.append(_Rows(end - begin, starts, ends, self.numbers))
-        return split
-
-
-class _Products:
-    """Products of a query with coded vectors, by FAISS. Not by its index, but by the scanner inside that, which reads
-    any of them where they lie and keeps one heap for all.
-
-    Args:
-        codes: uint8 (N, bytes of a vector).
-        quantizer: FAISS', of the coding.
-    """
-
-    def __init__(self, codes: NDArray[np.uint8], quantizer: Any) -> None:
-        assert codes.shape[1] == quantizer.code_size and codes.flags.c_contiguous
-        self._codes, self._quantizer = codes, quantizer
-
-    def highest(self, query: NDArray[np.float32], k: int, rows: _Rows, least: float = -np.inf) -> _Highest:
-        """The k highest products, and more, with some rows; only those above `least`."""
-        first, *others = rows.split(max(1, min(_cores(), rows.size // _ROWS_PER_PART)))
-        rest = [_pool().submit(self._scan, query, k, part, least) for part in others]
-        return _merged([self._scan(query, k, first, least), *(part.result() for part in rest)])
-
-    def _scan(self, query: NDArray[np.float32], k: int, rows: _Rows, least: float) -> _Highest:
-        faiss = _faiss()
-        # The heap: what is not above its lowest product is passed over.
-        products, places = np.full(k, least, np.float32), np.full(k, -1, np.int64)
-        heap = faiss.swig_ptr(products), faiss.swig_ptr(places), k
-        scanner = self._quantizer.select_InvertedListScanner(faiss.METRIC_INNER_PRODUCT, None, True, None, False)
-        scanner.set_query(faiss.swig_ptr(query))
-        for run, (start, end) in enumerate(zip(rows.starts.tolist(), rows.ends.tolist(), strict=True)):
-            codes = self._codes[start:end] if rows.numbers is None else self._codes.take(rows.numbers[start:end], 0)
-            scanner.set_list(run, 0.0)
-            scanner.scan_codes(end - start, faiss.swig_ptr(codes), None, *heap)
-        # Nobody owns it. (With scanner.thisown = True, FAISS 1.15 forgets its classes when it goes.)
-        scanner.__swig_destroy__(scanner)
-        next_product = float(products.min())
-        filled = np.flatnonzero(places >= 0)
-        order = filled[np.argsort(-products[filled])]
-        products, places = products[order], places[order]
-        # The upper half is the run, the lower the place in it.
-        found = rows.starts[places >> 32] + (places & 0xFFFFFFFF)
-        return products, found if rows.numbers is None else rows.numbers[found], next_product
-
-
-def _signed_bytes(length: int) -> Any:
-    """The coding of `_encode`."""
-    faiss = _faiss()
-    quantizer = faiss.ScalarQuantizer(length, faiss.ScalarQuantizer.QT_8bit_uniform)
-    # From this range it takes that byte b stands for b + ½ above its lower end, so for b - 128.
-    quantizer.train(np.repeat(np.array([[-128.5], [126.5]], np.float32), length, axis=1))
-    return quantizer
-
-
-def _halves(length: int) -> Any:
-    """The coding of float16 vectors, as they are."""
-    return _faiss().ScalarQuantizer(length, _faiss().ScalarQuantizer.QT_fp16)
-
-
-def _merged(found: list[_Highest]) -> _Highest:
-    if len(found) == 1:
-        return found[0]
-    products = np.concatenate([products for products, _, _ in found])
-    order = np.argsort(-products)
-    return products[order], np.concatenate([rows for _, rows, _ in found])[order], max(last for _, _, last in found)
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_cores(), "search")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
-
-
-def _faiss() -> Any:
-    # Its type stubs describe the C++ side, not the arrays its Python side takes.
-    import faiss
-
-    return faiss

@@ -39,7 +39,7 @@ def colours(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run_indexer(site: Path, point: str = "none", number: int = 1) -> int:
     command = [sys.executable, "-m", "tests.gallery_service.indexer", str(site), point, str(number)]
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
     return done.returncode

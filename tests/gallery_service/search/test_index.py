@@ -9,9 +9,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gallery_service.search import index
+from gallery_service.search import index, products
 from gallery_service.search.filters import NO_TIME, FilterColumns, SearchFilters
 from gallery_service.search.index import SCORE_STEP, TrackletIndex
+from tests.gallery_service.search.test_products import masks
 
 
 def reference(vectors: np.ndarray, query: np.ndarray, k: int, allowed: np.ndarray | None) -> list[tuple[int, float]]:
@@ -193,44 +194,12 @@ def test_filtered_search_is_brute_force_over_what_passes(gallery: tuple[np.ndarr
     assert ((kinds > 1) & (kinds < 100)).sum() > 50
 
 
-@st.composite
-def masks(draw: st.DrawFn, count: int = 6000) -> np.ndarray:
-    """Runs of rows that pass and that do not, of any lengths, single rows too."""
-    lengths = draw(st.lists(st.integers(1, 10) | st.integers(1, 1000) | st.integers(1, count), min_size=1, max_size=40))
-    if draw(st.booleans()):
-        lengths *= 1 + 200 // len(lengths)  # many runs
-    passes = (np.arange(len(lengths)) + draw(st.integers(0, 1))) % 2 == 1
-    allowed = np.zeros(count, bool)
-    given = np.repeat(passes, lengths)[:count]
-    allowed[: len(given)] = given
-    return allowed
-
-
-@given(masks(), st.integers(1, 4), st.sampled_from([0.0, 0.25, 1.0]))
-def test_runs_are_the_rows_that_pass(allowed: np.ndarray, parts: int, most: float) -> None:
-    passing = np.flatnonzero(allowed)
-    if not len(passing):
-        return
-    split = index._Rows.passing(allowed, len(passing), most).split(parts)
-    rows = [
-        np.arange(start, end) if part.numbers is None else part.numbers[start:end]
-        for part in split
-        for start, end in zip(part.starts, part.ends, strict=True)
-    ]
-    together = np.concatenate(rows)
-    assert together.tolist() in (passing.tolist(), list(range(len(allowed))))
-    assert len(together) == len(passing) or len(passing) > most * len(allowed)
-    sizes = [int((part.ends - part.starts).sum()) for part in split]
-    assert sizes == [part.size for part in split]
-    assert max(sizes) - min(sizes) <= 1 or len(together) < parts
-
-
 @pytest.fixture(scope="module")
 def in_small_parts() -> Iterator[tuple[np.ndarray, TrackletIndex]]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(index, "_ROWS_PER_PART", 1000)
-        patch.setattr(index, "_cores", lambda: 3)
-        patch.setattr(index, "_BLOCK", 512)
+        patch.setattr(products, "_ROWS_PER_PART", 1000)
+        patch.setattr(products, "_cores", lambda: 3)
+        patch.setattr(products, "_BLOCK", 512)
         patch.setattr(index, "_FIRST", 4)
         vectors = people(6000, 32, 7)
         vectors[3000:3040] = vectors[100]
@@ -273,8 +242,8 @@ def test_thousands_of_equals_come_in_row_order(
     monkeypatch: pytest.MonkeyPatch, parts: int, share: float | None
 ) -> None:
     """More equals than are looked at first, spread over all parts of the index."""
-    monkeypatch.setattr(index, "_ROWS_PER_PART", 12_000 // parts)
-    monkeypatch.setattr(index, "_cores", lambda: parts)
+    monkeypatch.setattr(products, "_ROWS_PER_PART", 12_000 // parts)
+    monkeypatch.setattr(products, "_cores", lambda: parts)
     vectors = people(12_000, 32, 4)
     generator = np.random.default_rng(5)
     vectors[generator.permutation(12_000)[:5000]] = vectors[7]
@@ -295,8 +264,8 @@ def test_however_loose_the_bounds_the_answer_holds(
     """Codes that leave much out, vectors without main directions, and such as differ by less than a code can tell."""
     monkeypatch.setattr(index, "_LEFT_OUT", left_out)
     monkeypatch.setattr(index, "_FIRST", 0)
-    monkeypatch.setattr(index, "_ROWS_PER_PART", 2000)
-    monkeypatch.setattr(index, "_cores", lambda: 3)
+    monkeypatch.setattr(products, "_ROWS_PER_PART", 2000)
+    monkeypatch.setattr(products, "_cores", lambda: 3)
     generator = np.random.default_rng(6)
     vectors = generator.normal(size=(6000, 64))
     if kind == "nearly equal":

@@ -1,7 +1,7 @@
 """Images through the network for training.
 
-On a GPU the pass is recorded once for every shape of batch, and replayed as a CUDA graph: the kernels of a small
-network are done sooner than Python can ask for the next one.
+On a GPU the pass is recorded when a batch has another shape than the last, and replayed as a CUDA graph: the kernels of
+a small network are done sooner than Python can ask for the next one.
 """
 
 from __future__ import annotations
@@ -51,12 +51,15 @@ class _Pass(nn.Module):
 class _Recorded:
     def __init__(self, one: _Pass) -> None:
         self._pass = one
-        self._graphs: dict[torch.Size, Forward] = {}
+        self._shape: torch.Size | None = None
+        self._graph: Forward | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
-        if images.shape not in self._graphs:
-            self._graphs[images.shape] = self._record(images)
-        return self._graphs[images.shape](images)
+        if self._graph is None or images.shape != self._shape:
+            # The batches of an epoch have one shape. The graph of another would keep its memory for itself.
+            self._graph, self._shape = None, images.shape
+            self._graph = self._record(images)
+        return self._graph(images)
 
     def _record(self, images: Tensor) -> Forward:
         # Gradients are gathered on the stream of the recording; torch would warn of it once.

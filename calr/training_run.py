@@ -139,6 +139,7 @@ def run_training(
             intra = IntraCamera(fresh(), data, profile, seed, precision)
         net = run(intra)
         local = intra.local
+        del intra  # and what it keeps on a GPU
     if many_cameras or known_identities:
         known = data.identity if known_identities else None
         net = run(InterCamera(fresh(), data, profile, seed, precision, local, known))

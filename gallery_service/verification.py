@@ -94,8 +94,7 @@ def verify_site(site: SiteConfig) -> Verification:
     with workspace.gallery_lock():
         _check_models(ModelStore(workspace.models), found)
         _check_records(workspace, found)
-        with _opened(service_database(), AccessAuditRow, found):
-            pass  # nothing lies beside it that its rows could be compared with
+        _check_users(found)
         database = gallery_database(workspace)
         with _opened(database, AuditRow, found) as engine:
             if engine is None:
@@ -105,6 +104,16 @@ def verify_site(site: SiteConfig) -> Verification:
                 shards = _check_shards(workspace, repository.summaries(), found)
                 _check_gallery(workspace, database.place, repository, shards, found)
     return found
+
+
+def _check_users(found: Verification) -> None:
+    try:
+        with _opened(service_database(), AccessAuditRow, found):
+            pass  # nothing lies beside it that its rows could be compared with
+    except DatabaseUnavailable:
+        raise
+    except GalleryError as error:  # of other sites than this one
+        found.unsure.append(f"the users were not checked: {error}")
 
 
 def _check_models(store: ModelStore, found: Verification) -> None:

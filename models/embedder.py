@@ -51,7 +51,7 @@ class Embedder:
             (N, D) float32, rows of length 1, in the order of the crops.
 
         Raises:
-            ValueError: a crop that is not an image, or batch_size < 1.
+            ValueError: a crop that is not an image, batch_size < 1, or a model that gives no finite numbers.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -65,5 +65,7 @@ class Embedder:
             embeddings[start : start + count] = self._session.run([OUTPUT], {INPUT: batch})[0][:count]
         # bfloat16 leaves lengths of 1 ± 0.004; cosine search relies on 1.
         norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+        if not np.isfinite(norms).all():
+            raise ValueError("the model's embedding of a crop is no finite number; export it again or promote another")
         np.divide(embeddings, norms, out=embeddings, where=norms > 0)
         return embeddings

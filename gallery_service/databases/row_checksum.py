@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import blake2b
 from typing import Any
 
@@ -63,7 +64,8 @@ class Checksummed:
 
 def next_number(table: str, name: str) -> Callable[[DefaultExecutionContext], int]:
     """The default of a key that counts. A database's own counter says the number only when the row is written, too
-    late for its checksum. Writers wait for each other, so nobody else takes the same.
+    late for its checksum. Writers wait for each other, so nobody else takes the same; rows are added one by one. The
+    number of the last row is given again when that is deleted.
 
     Args:
         table, name: of the column.
@@ -86,7 +88,7 @@ def read_any_text(engine: Engine) -> None:
     server does not hand them out."""
 
     def on_connect(connection: Any, _record: object) -> None:
-        connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+        connection.text_factory = _lenient
 
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", on_connect)
@@ -94,20 +96,23 @@ def read_any_text(engine: Engine) -> None:
 
 
 def give_checksums(connection: Connection, *tables: str) -> None:
-    """For a migration that has added the columns, or changed others: what is in the rows now counts as right.
+    """For a migration that has added the columns, or changed others: what is in the rows now counts as right, but for a
+    row with a text that is none any more. That gets no checksum and so will be named as damaged.
 
     Args:
         connection: of the migration.
         tables: by name.
     """
-    for table in _tables(connection):
-        if table.name in tables:
-            sums = []
-            for row in connection.execute(_stored(table), execution_options={"yield_per": 100}):
-                key = [column == row._mapping[column.name] for column in table.primary_key]
-                sums.append((key, row_checksum(row._asdict())))
-            for key, checksum in sums:
-                connection.execute(table.update().where(*key).values({_NAME: checksum}))
+    with _any_text(connection):
+        for table in _tables(connection):
+            if table.name in tables:
+                sums = []
+                for row in connection.execute(_stored(table), execution_options={"yield_per": 100}):
+                    if all(_is_text(value) for value in row if isinstance(value, str)):
+                        key = [column == row._mapping[column.name] for column in table.primary_key]
+                        sums.append((key, row_checksum(row._asdict())))
+                for key, checksum in sums:
+                    connection.execute(table.update().where(*key).values({_NAME: checksum}))
 
 
 @event.listens_for(Checksummed, "before_update", propagate=True)
@@ -124,6 +129,26 @@ def _follow_the_change(mapper: Mapper[Any], connection: Connection, row: Checksu
         row.checksum = row_checksum(_as_stored(table, {**before._mapping, **loaded}))
     else:
         flag_modified(row, _NAME)  # sent as it is
+
+
+@contextmanager
+def _any_text(connection: Connection) -> Iterator[None]:
+    driver: Any = connection.connection.driver_connection
+    if connection.dialect.name == "sqlite":
+        driver.text_factory = _lenient
+    try:
+        yield
+    finally:
+        if connection.dialect.name == "sqlite":
+            driver.text_factory = str
+
+
+def _lenient(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _is_text(value: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _table_of(row: Any) -> Table:

@@ -106,7 +106,7 @@ class TrackletIndex:
             if allowed is not None and some.size > total:
                 reach, rows = reach[allowed[rows]], rows[allowed[rows]]
             best, scores = self._refine(exact, k, rows, reach)
-            if len(best) == k:
+            if len(best) == k and scores[-1] > -1.0:  # products below -1 are cosines of -1
                 # A row that was not looked at could at most tie with the last: then it matters which row is lower.
                 least = float(np.nextafter(np.float32(scores[-1] - slack - SCORE_STEP), np.float32(-np.inf)))
             if next_product <= least or wanted == some.size:
@@ -161,6 +161,7 @@ class TrackletIndex:
             if len(best) >= k:
                 # Products above 1 are cosines of 1.
                 least = min(1.0, float(np.partition(about, -k)[-k])) - margin
+                least = least if least > -1.0 else -np.inf  # as products below -1 are of -1
                 best, about = best[about >= least], about[about >= least]
                 rows = rows[: np.searchsorted(-reach, -least, side="right")]
             size = min(4 * size, _BLOCK)

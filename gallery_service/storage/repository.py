@@ -375,7 +375,8 @@ class GalleryRepository:
         """Note which segments hold vectors of tracklets that are about to go."""
         rows = session.execute(select(TrackletRow.camera_id, TrackletRow.first_seen).where(*which))
         for camera_id, day in {(camera_id, day_of(first_seen)) for camera_id, first_seen in rows}:
-            partition = (SegmentRow.camera_id == camera_id, SegmentRow.day == day)
+            # Only those that change: a row is read once more to be given a checksum.
+            partition = (SegmentRow.camera_id == camera_id, SegmentRow.day == day, SegmentRow.stale.is_(False))
             for segment in session.scalars(select(SegmentRow).where(*partition)):
                 segment.stale = True
 

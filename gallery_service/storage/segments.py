@@ -237,6 +237,8 @@ def _read(file: FileIO, name: str, wanted: Collection[str]) -> Segment:
         raise _Damaged(f"its header is no segment's: {error!r}") from None
     if "/".join(place) != name.rsplit("/", 1)[0]:
         raise _Damaged(f"it belongs to {'/'.join(place)}")
+    if not all(np.isfinite(arrays[key]).all() for key in ("means", "crops")):
+        raise _Damaged("it holds a vector that is no finite number")
     model_version, camera_id, day = place
     return Segment(
         model_version=model_version,

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from gallery_service.databases.gallery import gallery_database, gallery_file
+from gallery_service.errors import GalleryError
 from gallery_service.indexing.build import build_gallery
 from gallery_service.storage.repository import GalleryRepository
 from gallery_service.verification import verify_site
@@ -224,6 +225,19 @@ def test_what_cannot_be_checked_is_said(indexed_site: SiteConfig) -> None:
     found = verify_site(indexed_site)
     assert found.damaged == []
     assert [str(folder) in remark for remark in found.unsure] == [True]
+
+
+def test_users_of_other_sites_are_not_this_sites_damage(
+    indexed_site: SiteConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Elsewhere:
+        def exists(self) -> bool:
+            raise GalleryError("schema service: belongs to another folder")
+
+    monkeypatch.setattr("gallery_service.verification.service_database", Elsewhere)
+    found = verify_site(indexed_site)
+    assert found.damaged == [] and found.checked["rows of shards"] > 0
+    assert found.unsure == ["the users were not checked: schema service: belongs to another folder"]
 
 
 @pytest.mark.parametrize("broken", ["models/current", "models/history"])

@@ -558,3 +558,20 @@ def test_command_line_of_a_process(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"error: {tmp_path / 'bundle.json'}: missing; {tmp_path} is no model bundle\n"
+
+
+def test_a_model_that_gives_no_numbers_is_refused(shared_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One such vector in a gallery, and no search would find anything."""
+    embedder = Embedder(shared_bundle, threads=1)
+    run = embedder._session.run
+
+    class Broken:
+        @staticmethod
+        def run(*arguments: object) -> list[np.ndarray]:
+            found = run(*arguments)[0]
+            found[1, 3] = np.inf
+            return [found]
+
+    monkeypatch.setattr(embedder, "_session", Broken)
+    with pytest.raises(ValueError, match="no finite number"):
+        embedder.embed(crops(3))

@@ -183,6 +183,31 @@ def test_rows_of_an_older_program_get_theirs(database: Database) -> None:
     database.close()
 
 
+def test_a_damaged_row_of_an_older_program_keeps_nobody_from_the_others(tmp_path: Path) -> None:
+    from alembic import command
+
+    from gallery_service.databases.migration import _config
+
+    site = synthetic.write_site(tmp_path / "a-site", name="a-site")
+    database = gallery_database(Workspace(site))
+    engine = database.open()
+    with writing(engine) as session:
+        session.execute(insert(InvestigationRow).values(**INVESTIGATION))
+        session.execute(insert(InvestigationRow).values(**{**INVESTIGATION, "investigation_id": "d" * 32}))
+        session.commit()
+    config = _config(GALLERY.migrations)
+    with engine.connect().execution_options(writes=True) as connection, connection.begin():
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0005_audit")
+    engine.dispose()
+    with sqlite3.connect(Workspace(site).gallery / "gallery.sqlite") as plain:
+        plain.execute("UPDATE investigations SET title = CAST(x'ff80' AS TEXT) WHERE number = 1")
+    opened = database.open()
+    read_any_text(opened)
+    assert changed(opened) == ["the row of investigations with number 1"]
+    database.close()
+
+
 def test_an_erased_hit_goes_although_its_note_cannot_be_read(lived_in_site: SiteConfig) -> None:
     workspace = Workspace(lived_in_site)
     engine = gallery_database(workspace).open()

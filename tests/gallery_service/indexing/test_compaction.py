@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import event
 
 from gallery_service.databases.gallery import GALLERY
 from gallery_service.databases.sqlite_file import SqliteFile
@@ -120,6 +121,17 @@ def test_a_tombstone_holds_at_once_and_its_vector_leaves_the_disk(gallery: Galle
     assert gallery.on_disk() == set(gallery.expected)
     # Nothing is left to do.
     assert compact(gallery.folder, gallery.repository, many=99).replaced == 0
+
+
+def test_many_tombstones_mark_a_segment_once(gallery: Gallery) -> None:
+    """Each change reads the row again, and meanwhile nobody else can write."""
+    gallery.put("a", [1] * 9)
+    sent: list[str] = []
+    listener = lambda *given: sent.append(given[2])  # noqa: E731
+    event.listen(gallery.repository.engine, "before_cursor_execute", listener)
+    gallery.repository.tombstone([("cam1/a", f"cam1/a/{number}") for number in range(9)])
+    assert len([statement for statement in sent if statement.startswith("UPDATE segments")]) == 1
+    assert len([statement for statement in sent if "FROM segments" in statement]) < 9 + 3
 
 
 def test_a_tombstone_comes_before_its_tracklet_and_outlives_its_shard(gallery: Gallery) -> None:

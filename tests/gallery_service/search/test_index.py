@@ -236,6 +236,16 @@ def test_rows_in_runs_are_searched_as_by_brute_force(
     np.testing.assert_allclose(scores, expected_scores, atol=1e-9)
 
 
+@pytest.mark.parametrize("count", [200, 3000])
+def test_the_least_alike_are_ties_too(count: int) -> None:
+    """float16 makes some vectors longer than 1: a product below -1 is a cosine of -1 as well."""
+    vectors = np.zeros((count, 2), np.float16)
+    vectors[:, 0] = -1
+    vectors[: count // 2, 0] = np.nextafter(np.float16(-1), np.float16(-2))
+    rows, scores = TrackletIndex(vectors).search(np.array([1, 0], np.float32), 20)
+    assert rows.tolist() == list(range(20)) and set(scores) == {-1.0}
+
+
 @pytest.mark.parametrize("parts", [1, 3])
 @pytest.mark.parametrize("share", [None, 0.3, 0.9])
 def test_thousands_of_equals_come_in_row_order(

@@ -135,6 +135,15 @@ def test_no_damage_goes_unnoticed(tmp_path_factory: pytest.TempPathFactory, data
     assert caught.value.name == name
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_vector_that_is_no_number_is_damage(tmp_path: Path, value: float) -> None:
+    segment = some_segment()
+    segment.means[1, 2] = value
+    name = write_segment(tmp_path, segment)
+    with pytest.raises(SegmentError, match="no finite number"):
+        read_segment(tmp_path, name, ("means",))
+
+
 def test_a_segment_in_the_wrong_place_is_refused(tmp_path: Path) -> None:
     name = write_segment(tmp_path, some_segment())
     other = name.replace("m-1", "m-2")

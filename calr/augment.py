@@ -37,11 +37,8 @@ class Augment:
         out = images.float()
         mean = send(torch.tensor(self.MEAN), device)[None, :, None, None]
         if self.colour > 0:
-            factors = (
-                self._uniform(3 * n, 1 - self.colour, 1 + self.colour)
-                .to(device, non_blocking=True)
-                .reshape(3, n, 1, 1, 1)
-            )
+            factors = self._uniform(3 * n, 1 - self.colour, 1 + self.colour).reshape(3, n, 1, 1, 1)
+            factors = send(factors, device)
             grey = out.mean(1, keepdim=True)
             out = grey + (out - grey) * factors[0]
             level = out.mean((1, 2, 3), keepdim=True)
@@ -51,10 +48,7 @@ class Augment:
         column = torch.arange(w)[None, :] + torch.randint(-self.pad, self.pad + 1, (n, 1), generator=self._draw)
         mirrored = torch.rand(n, 1, generator=self._draw) < 0.5
         # Drawn on the CPU, a few numbers an image; what is as large as the images is made where they are.
-        row, column = (
-            row.to(device, non_blocking=True),
-            torch.where(mirrored, w - 1 - column, column).to(device, non_blocking=True),
-        )
+        row, column = send(row, device), send(torch.where(mirrored, w - 1 - column, column), device)
         padded = F.pad(out, (self.pad, self.pad, self.pad, self.pad))
         # Indices into the padded image: one gather does the shift and the mirror.
         at = (row + self.pad)[:, :, None] * (w + 2 * self.pad) + (column + self.pad)[:, None, :]
@@ -68,12 +62,8 @@ class Augment:
             top = (torch.rand(n, generator=self._draw) * (h - height + 1)).floor()
             left = (torch.rand(n, generator=self._draw) * (w - width + 1)).floor()
             rows, columns = torch.arange(h)[None, :], torch.arange(w)[None, :]
-            in_rows = ((rows >= top[:, None]) & (rows < (top + height)[:, None]) & erased[:, None]).to(
-                device, non_blocking=True
-            )
-            in_columns = ((columns >= left[:, None]) & (columns < (left + width)[:, None])).to(
-                device, non_blocking=True
-            )
-            hole = in_rows[:, :, None] & in_columns[:, None, :]
+            in_rows = (rows >= top[:, None]) & (rows < (top + height)[:, None]) & erased[:, None]
+            in_columns = (columns >= left[:, None]) & (columns < (left + width)[:, None])
+            hole = send(in_rows, device)[:, :, None] & send(in_columns, device)[:, None, :]
             out = torch.where(hole[:, None], mean, out)
         return out

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from calr.cluster_memory import follow
+from calr.precision import send
 
 
 class CameraProxies:
@@ -58,14 +59,13 @@ class CameraProxies:
         np.add.at(total, proxy, features[kept])
         self.centroids = F.normalize(torch.from_numpy(total), dim=1).float().to(device)
         self.of_crop = torch.from_numpy(of_crop)
-        self._of_crop_here = self.of_crop.to(device)
         self.cluster = torch.from_numpy(place // cameras).to(device)
         self.temperature, self.momentum, self.hardest = temperature, momentum, hardest
 
     def loss(self, features: Tensor, crops: Tensor) -> Tensor:
-        """Scalar; features (B, D) L2-normalised float32, crops (B,) int64, each in a cluster. See the class."""
+        """Scalar; features (B, D) L2-normalised float32, crops (B,) on the CPU, each in a cluster. See the class."""
         logits = features @ self.centroids.T / self.temperature
-        own = self._of_crop_here[crops]
+        own = send(self.of_crop[crops], self.centroids.device)
         same = self.cluster[None, :] == self.cluster[own][:, None]
         elsewhere = same.clone()
         elsewhere[torch.arange(len(crops), device=elsewhere.device), own] = False

@@ -96,8 +96,7 @@ class ProxyTerm:
 
     def loss(self, features: Tensor, crops: NDArray[np.int64]) -> Tensor:
         """See `CameraProxies.loss`."""
-        here = send(torch.from_numpy(crops), features.device)
-        return self._weight * self._proxies.loss(F.normalize(features, dim=1), here)
+        return self._weight * self._proxies.loss(F.normalize(features, dim=1), torch.from_numpy(crops))
 
     def after_step(self, features: Tensor, crops: NDArray[np.int64]) -> None:
         """See `CameraProxies.update`."""

@@ -26,8 +26,7 @@ def training_pass(net: ReidNet, precision: Precision) -> Forward:
         net: in training mode whenever the pass is used; its parameters and buffers must stay where they are in memory.
         precision: device and number format.
     """
-    one = _Pass(net, precision)
-    forward = _Recorded(one) if precision.device == "cuda" else one
+    forward: Forward = _Recorded(net, precision) if precision.device == "cuda" else _Pass(net, precision)
     nobody = torch.zeros((0, net.embedding_dim), device=precision.device)
     return lambda images: forward(_normalised(images)) if len(images) else nobody
 
@@ -49,8 +48,8 @@ class _Pass(nn.Module):
 
 
 class _Recorded:
-    def __init__(self, one: _Pass) -> None:
-        self._pass = one
+    def __init__(self, net: ReidNet, precision: Precision) -> None:
+        self._net, self._precision = net, precision
         self._shape: torch.Size | None = None
         self._graph: Forward | None = None
 
@@ -64,10 +63,10 @@ class _Recorded:
     def _record(self, images: Tensor) -> Forward:
         # Gradients are gathered on the stream of the recording; torch would warn of it once.
         torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
-        buffers = list(self._pass.net.buffers())
+        buffers = list(self._net.buffers())
         before = [buffer.clone() for buffer in buffers]
-        fresh = _Pass(self._pass.net, self._pass.precision)  # its forward method is replaced
-        torch.cuda.make_graphed_callables(fresh, (torch.empty_like(images).copy_(images),), allow_unused_input=True)
+        recorded = _Pass(self._net, self._precision)  # gets another forward method
+        torch.cuda.make_graphed_callables(recorded, (torch.empty_like(images).copy_(images),), allow_unused_input=True)
         for buffer, value in zip(buffers, before, strict=True):
             buffer.copy_(value)  # recording runs the pass several times
-        return fresh
+        return recorded

@@ -107,9 +107,12 @@ def verify_site(site: SiteConfig) -> Verification:
 
 
 def _check_users(found: Verification) -> None:
+    """Nothing lies beside their rows that these could be compared with."""
     try:
-        with _opened(service_database(), AccessAuditRow, found):
-            pass  # nothing lies beside it that its rows could be compared with
+        database = service_database()
+        engine = _open(database, AccessAuditRow, found) if database.exists() else None
+        if engine is not None:
+            engine.dispose()
     except DatabaseUnavailable:
         raise
     except GalleryError as error:  # of other sites than this one

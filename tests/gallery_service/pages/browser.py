@@ -57,11 +57,16 @@ def wait(page: WebDriver, condition: str) -> None:
 
 
 def wait_for_answer(page: WebDriver, title: str) -> None:
-    """Wait until the heading of the answer begins like this and nothing is under way."""
+    """Wait until an answer that was not waited for yet begins like this, and nothing is under way.
+
+    The same question asked twice has the same heading twice: that of before must not be taken for the new one.
+    """
     wait(
         page,
-        f"document.querySelector('#status')?.textContent.replace(/\\s+/g, ' ').trim().startsWith('{title}') "
-        "&& !document.querySelector('.htmx-request')",
+        "(heading => heading && heading !== window.lastHeading"
+        f" && heading.textContent.replace(/\\s+/g, ' ').trim().startsWith('{title}')"
+        " && !document.querySelector('.htmx-request')"
+        " && (window.lastHeading = heading))(document.querySelector('#status'))",
     )
 
 

@@ -39,6 +39,7 @@ def open_chromium(profile: Path) -> Iterator[WebDriver]:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     opened = webdriver.Chrome(options, Service(driver))
+    opened.set_script_timeout(PATIENCE_S)
     try:
         yield opened
     finally:

@@ -56,12 +56,12 @@ class Busy(GalleryError):  # noqa: N818 what the service is
     status = 503
 
 
-class DatabaseUnavailable(GalleryError):  # noqa: N818 a state of the server, met by waiting
-    """The server that CALR_DATABASE names cannot be reached or does not let us in. The message says where it is, which
-    is for whoever runs the service."""
+class DatabaseUnavailable(GalleryError):  # noqa: N818 a state of the database
+    """The server that CALR_DATABASE names cannot be reached or does not let us in, or another version of this program
+    has changed the tables. The message says where it is, which is for whoever runs the service."""
 
     status = 503
-    told = "the database that CALR_DATABASE names cannot be used now; the service's log says why"
+    told = "the database cannot be used now; the service's log says why"
 
 
 class NotSignedIn(GalleryError):  # noqa: N818 what the client has not done

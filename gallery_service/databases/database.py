@@ -27,7 +27,8 @@ class Database(ABC):
     """One database: a site's gallery, or the users. Making such an object touches nothing.
 
     Whoever begins a transaction to write says so, with `execution_options(writes=True)`: writers of one database wait
-    for each other from the start, so that what they have read stays true. Readers wait for nobody, and all that one
+    for each other from the start, so that what they have read stays true, and are refused once another version of this
+    program has migrated the database (`migrates=True` is that). Readers wait for nobody, and all that one
     transaction reads is of one moment.
 
     Attributes:

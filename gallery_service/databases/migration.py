@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, Engine, event, inspect, text
 
-from gallery_service.errors import GalleryError
+from gallery_service.errors import DatabaseUnavailable, GalleryError
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -25,7 +26,7 @@ def is_current(connection: Connection, migrations: Path) -> bool:
         connection: of the database.
         migrations: Alembic's folder for it.
     """
-    return _revision(connection) == _scripts(migrations).get_current_head()
+    return _revision(connection) == _newest(migrations)
 
 
 def upgrade(connection: Connection, migrations: Path, place: object) -> None:
@@ -45,11 +46,36 @@ def upgrade(connection: Connection, migrations: Path, place: object) -> None:
     if found is not None and found not in {script.revision for script in scripts.walk_revisions()}:
         raise GalleryError(
             f"{place}: written by a newer version of this program (schema {found}, known up to "
-            f"{scripts.get_current_head()}); update the program"
+            f"{_newest(migrations)}); update the program"
         )
     config = _config(migrations)
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+
+
+def write_only_this_schema(engine: Engine, migrations: Path, place: object) -> None:
+    """Refuse to begin a transaction that writes once another version of this program has changed the tables: its rows
+    would lack what that version writes into them. A transaction that migrates says so (`migrates=True`).
+
+    Args:
+        engine: whose listeners make writers wait for each other.
+        migrations: Alembic's folder for the database.
+        place: how the message names it, which is a `DatabaseUnavailable`.
+    """
+    known = _newest(migrations)
+
+    def begin(connection: Connection) -> None:
+        options = connection.get_execution_options()
+        if not options.get("writes", False) or options.get("migrates", False):
+            return
+        found = _revision(connection)
+        if found != known:
+            raise DatabaseUnavailable(
+                f"{place}: another version of this program has changed its tables meanwhile (schema {found}, this one "
+                f"writes {known}), so nothing was written; start this again with that version"
+            )
+
+    event.listen(engine, "begin", begin)
 
 
 def _config(migrations: Path) -> Config:
@@ -64,6 +90,11 @@ def _scripts(migrations: Path) -> ScriptDirectory:
     from alembic.script import ScriptDirectory
 
     return ScriptDirectory.from_config(_config(migrations))
+
+
+@cache
+def _newest(migrations: Path) -> str | None:
+    return _scripts(migrations).get_current_head()
 
 
 def _revision(connection: Connection) -> str | None:

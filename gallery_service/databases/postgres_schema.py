@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from gallery_service.databases.database import Contents, Database
 from gallery_service.databases.marker import Marker, new_marker, read_marker, write_marker
-from gallery_service.databases.migration import is_current, migrating, upgrade
+from gallery_service.databases.migration import is_current, migrating, upgrade, write_only_this_schema
 from gallery_service.databases.postgres_definitions import definitions
 from gallery_service.databases.postgres_server import VARIABLE, postgres_engine, server_name
 from gallery_service.errors import BadQuery, GalleryError
@@ -62,7 +62,7 @@ class PostgresSchema(Database):
                 there = self._identity(connection) is not None
                 current = there and is_current(connection, migrations)
             if not current:
-                writing = self._engine.connect().execution_options(writes=True)
+                writing = self._engine.connect().execution_options(writes=True, migrates=True)
                 with migrating, writing as connection, connection.begin():
                     marker = self._claim(connection)
                     upgrade(connection, migrations, self.place)
@@ -140,7 +140,7 @@ class PostgresSchema(Database):
     def changed_definitions(self) -> list[str]:
         """As `Database.changed_definitions`: the same is made beside it, compared, and never committed."""
         fresh = f"{self._schema}_as_made"
-        writing = self._engine.connect().execution_options(writes=True)
+        writing = self._engine.connect().execution_options(writes=True, migrates=True)
         with migrating, writing as connection, connection.begin() as transaction:
             found = definitions(connection, self._schema)
             connection.exec_driver_sql(f'CREATE SCHEMA "{fresh}"')
@@ -164,7 +164,9 @@ class PostgresSchema(Database):
 
     @cached_property
     def _engine(self) -> Engine:
-        return postgres_engine(self._url, self._schema)
+        engine = postgres_engine(self._url, self._schema)
+        write_only_this_schema(engine, self._contents.migrations, self.place)
+        return engine
 
     def _identity(self, connection: Connection) -> Hashable | None:
         found = connection.execute(

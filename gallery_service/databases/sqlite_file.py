@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError
 
 from gallery_service.databases.database import Contents, Database
-from gallery_service.databases.migration import is_current, migrating, upgrade
+from gallery_service.databases.migration import is_current, migrating, upgrade, write_only_this_schema
 from gallery_service.errors import GalleryError
 
 _WAIT_S = 30.0
@@ -48,11 +48,13 @@ class SqliteFile(Database):
         engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": _WAIT_S})
         event.listen(engine, "connect", _configure)
         event.listen(engine, "begin", _begin)
+        write_only_this_schema(engine, contents.migrations, path)
         try:
             with engine.connect() as connection:
                 current = is_current(connection, contents.migrations)
             if not current:
-                with migrating, engine.connect().execution_options(writes=True) as connection, connection.begin():
+                writing = engine.connect().execution_options(writes=True, migrates=True)
+                with migrating, writing as connection, connection.begin():
                     upgrade(connection, contents.migrations, path)
         except DatabaseError as error:
             engine.dispose()

@@ -68,7 +68,7 @@ def test_the_whole_way(site: SiteConfig, postgres: PostgresServer) -> None:
         postgres.stop()
         away = search(client)
         assert away.status_code == 503, away.text
-        assert "CALR_DATABASE" in away.json()["detail"] and "127.0.0.1" not in away.text
+        assert "the database cannot be used now" in away.json()["detail"] and "127.0.0.1" not in away.text
         assert httpx.get(f"{running.url}/readyz").status_code == 503
         assert client.get("/api/v1/sites/toy/cameras").status_code == 503
         said = refused_process("audit", "verify", site.folder)

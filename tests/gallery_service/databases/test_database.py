@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from gallery_service.caller import LOCAL
 from gallery_service.databases.database import Database
 from gallery_service.databases.gallery import gallery_database
-from gallery_service.errors import GalleryError
+from gallery_service.errors import DatabaseUnavailable, GalleryError
 from gallery_service.storage.repository import GalleryRepository, StoredSegment
 from gallery_service.storage.tables import Base, GalleryStateRow
 from ingest.workspace import Workspace
@@ -76,6 +76,26 @@ def test_a_database_of_a_newer_program_is_refused(database: Database) -> None:
     with pytest.raises(GalleryError, match="newer version of this program") as refused:
         database.open()
     assert str(refused.value).startswith(str(database.place))
+
+
+def test_a_program_that_is_older_than_the_tables_have_become_reads_but_writes_nothing(
+    workspace: Workspace, database: Database
+) -> None:
+    """A service that goes on while the program is updated: its rows would lack what the newer one puts into them."""
+    older = GalleryRepository(gallery_database(workspace).open())
+    older.record(LOCAL, "search", {"query_id": "q1"})
+    engine = database.open()
+    with engine.connect().execution_options(writes=True) as connection, connection.begin():
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(DatabaseUnavailable, match="another version of this program") as refused:
+        older.record(LOCAL, "search", {"query_id": "q2"})
+    assert str(refused.value).startswith(str(database.place))
+    assert str(database.place) not in refused.value.told
+    assert older.audit.head()[0] == 1
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM audit")).scalar_one() == 1
+    older.close()
+    engine.dispose()
 
 
 _OF_BOTH = [

@@ -49,7 +49,7 @@ def check_takeover(
     """
     draw = random.Random(bundle.version)
     try:
-        loaded = load_gallery(gallery, repository, bundle, embedder, [], bundle.version)
+        loaded = load_gallery(gallery, repository, bundle, embedder, [], repository.generation(), bundle.version)
         return [
             *crops_without_vector(gallery, repository, bundle.version),
             *_not_found_by_themselves(loaded, draw),

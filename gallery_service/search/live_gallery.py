@@ -167,7 +167,7 @@ class LiveGallery:
         while True:
             try:
                 return load_gallery(
-                    self.workspace.gallery, repository, bundle, embedder, cameras, current, before=previous
+                    self.workspace.gallery, repository, bundle, embedder, cameras, *state, before=previous
                 )
             except SegmentError as error:
                 # Replaced by a compaction since the rows were read, or damaged: then the rest is searched on, and the

@@ -28,7 +28,8 @@ class LoadedGallery:
     """See the module.
 
     Attributes:
-        generation: of the rows it was loaded from.
+        generation: of the rows before its model was chosen: what has changed since is another generation, even where it
+            is in here already.
         current_model: what models/current named then, None for nothing; it may not have indexed the site yet.
         columns, index, held: row i of the one is row i of the others. The index searches the vectors where `held` has
             them.
@@ -61,6 +62,7 @@ def load_gallery(
     bundle: Bundle,
     embedder: Embedder,
     camera_ids: Sequence[str],
+    generation: int,
     current_model: str | None,
     before: LoadedGallery | None = None,
 ) -> LoadedGallery:
@@ -70,7 +72,7 @@ def load_gallery(
         gallery: the workspace's gallery folder.
         bundle, embedder: the model.
         camera_ids: the site's; tracklets of a camera that site.yaml no longer has stay findable.
-        current_model: see `LoadedGallery`.
+        generation, current_model: see `LoadedGallery`.
         before: the one loaded before, which spares reading its segments again.
 
     Raises:
@@ -87,7 +89,7 @@ def load_gallery(
     )
     all_cameras = list(dict.fromkeys([*camera_ids, *sorted({row.camera_id for row in rows})]))
     return LoadedGallery(
-        generation=searchable.generation,
+        generation=generation,
         current_model=current_model,
         bundle=bundle,
         embedder=embedder,

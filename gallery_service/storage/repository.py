@@ -74,12 +74,10 @@ class Searchable:
     """What one model could find at one moment.
 
     Attributes:
-        generation: of that moment.
         tracklets: every tracklet that has crops, by id; the model may not have embedded all of them yet.
         segments: names of the segments that hold the vectors, and perhaps those of tracklets that are gone.
     """
 
-    generation: int
     tracklets: list[SearchableTracklet]
     segments: list[str]
 
@@ -328,7 +326,6 @@ class GalleryRepository:
     def searchable(self, model_version: str) -> Searchable:
         """What a model can find now."""
         with Session(self._engine) as session:
-            generation = session.scalars(select(GalleryStateRow.generation).where(GalleryStateRow.id == 1)).one()
             rows = session.execute(
                 select(
                     TrackletRow.tracklet_id,
@@ -343,7 +340,7 @@ class GalleryRepository:
             )
             tracklets = [SearchableTracklet(*row) for row in rows]
             names = select(SegmentRow.name).where(SegmentRow.model_version == model_version).order_by(SegmentRow.name)
-            return Searchable(generation, tracklets, list(session.scalars(names)))
+            return Searchable(tracklets, list(session.scalars(names)))
 
     def seen_by(self, cameras: frozenset[str] | None) -> VisibleGallery:
         """What someone sees of the gallery who may see these cameras (`Caller.cameras`); None: all."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ingest.carried_erasures import carry_erasures, lines_to_carry_in, states_of
 from ingest.content_hash import ContentHashes
 from ingest.derived import remove_derived
 from ingest.erasure_selection import Selection, erasures_of, not_yet_known, time_unknown
@@ -112,6 +113,7 @@ def plan_forgetting(workspace: Workspace, selection: Selection) -> Plan:
     shards = newest_shards(workspace)
     chosen = [erasure for shard in shards for erasure in erasures_of(shard, selection)]
     new = not_yet_known(chosen, known)
+    new += lines_to_carry_in(shards, [*known, *new])
     losses = _losses(shards, [*known, *new])
     found = Forgotten(
         tracklets=sorted({name for loss in losses for name in loss.tracklets}),
@@ -138,6 +140,7 @@ def obey_erasures(workspace: Workspace) -> list[Loss]:
     Raises:
         ErasureError, ShardError: what lies there cannot be read.
     """
+    carry_erasures(workspace)
     erasures = load_erasures(workspace.erasures)
     losses = _losses(newest_shards(workspace), erasures)
     # First what was made from the shards: a shard that obeys says that nothing of it is left elsewhere.
@@ -179,7 +182,7 @@ def loss_of(shard: Shard, erasures: Sequence[Erasure]) -> Loss | None:
 
 def recordings_of(losses: Iterable[Loss]) -> set[str]:
     """The sha256 of the recordings that something is lost of, earlier and shorter states of them included."""
-    return {sha256 for loss in losses for sha256 in (loss.shard.video_sha256, *loss.shard.replaces)}
+    return {state for loss in losses for state in states_of(loss.shard)}
 
 
 def _own(shard: Shard, erasures: Iterable[Erasure]) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
+from ingest.carried_erasures import lines_to_carry
 from ingest.content_hash import ContentHashes
 from ingest.detection import DetectorError, make_detector
 from ingest.disk_full import DiskFull, disk_full_said
@@ -301,31 +302,28 @@ class _Run:
                 duration_s=info.duration_s,
                 folder=self.workspace.shards / camera.id / f"{TEMPORARY_PREFIX}{job.shard_id}",
                 generation=1 if shard is None else shard.generation + 1,
+                replaces=() if shard is None else tuple(shard.replaces),
             )
             starts[camera.id, sha256] = job.known_start(info)
         gone = [shard for key, shard in existing.items() if key not in seen]
-        return [self._grown(job, starts[key], gone, erasures) for key, job in jobs.items()]
+        return [self._grown(job, starts[key], gone) for key, job in jobs.items()]
 
-    def _grown(
-        self, job: RecordingJob, start: datetime | None, gone: list[Shard], erasures: list[Erasure]
-    ) -> RecordingJob:
+    def _grown(self, job: RecordingJob, start: datetime | None, gone: list[Shard]) -> RecordingJob:
         """The job, told which shards it takes the place of; what was erased there stays erased."""
         shorter = grown_from(job.path, start, [shard for shard in gone if shard.camera_id == job.camera.id])
-        if not shorter:
+        contents = {content for shard in shorter for content in (shard.video_sha256, *shard.replaces)}
+        contents |= set(job.replaces) - {job.video_sha256}
+        if not contents:
             return job
-        contents = sorted({content for shard in shorter for content in (shard.video_sha256, *shard.replaces)})
-        carried = [
-            replace(erasure, video_sha256=job.video_sha256)
-            for content in contents
-            for erasure in _of(erasures, content)
-        ]
-        add_erasures(self.workspace.erasures, [erasure for erasure in carried if erasure not in job.erasures])
-        grown = replace(
-            job,
-            replaces=tuple(contents),
-            erasures=tuple(_of(load_erasures(self.workspace.erasures), job.video_sha256)),
-        )
+        job = replace(job, replaces=tuple(sorted(contents)))
+        self._carry(job)
+        grown = replace(job, erasures=tuple(_of(load_erasures(self.workspace.erasures), job.video_sha256)))
         return replace(grown, folder=job.folder.with_name(f"{TEMPORARY_PREFIX}{grown.shard_id}"))
+
+    def _carry(self, job: RecordingJob) -> None:
+        """Write down for a recording what was erased in it while it was shorter."""
+        states = {job.video_sha256, *job.replaces}
+        add_erasures(self.workspace.erasures, lines_to_carry(states, load_erasures(self.workspace.erasures)))
 
     def _hashed(self) -> Iterator[tuple[Camera, Recording, str, tuple[int, int]]]:
         """Every recording with its content hash and stamp; what cannot be read is refused here."""
@@ -437,6 +435,9 @@ class _Run:
 
     def _publish(self, job: RecordingJob) -> None:
         final = job.folder.with_name(job.shard_id)
+        if job.replaces:
+            # Somebody may have been erased meanwhile, in the shorter state: not to be shown for a moment.
+            self._carry(job)
         try:
             if final.exists():
                 # An older generation with these very settings, superseded and not yet removed.
@@ -447,6 +448,8 @@ class _Run:
             shutil.rmtree(job.folder, ignore_errors=True)
             self._refuse(job.camera, str(job.path), f"its shard cannot be written: {error}")
             return
+        if job.replaces:
+            self._carry(job)
         self.new += 1
         self.set_aside.forget(job.camera.id, job.shard_id)
         self._tidy()

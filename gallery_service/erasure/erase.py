@@ -29,6 +29,7 @@ from gallery_service.errors import NotFound
 from gallery_service.indexing.build import build_gallery, compact_gallery
 from gallery_service.storage.repository import GalleryRepository
 from gallery_service.storage.shard_rows import shard_name
+from ingest.carried_erasures import carry_erasures
 from ingest.erasure_selection import Selection, not_yet_known
 from ingest.erasures import add_erasures, load_erasures
 from ingest.forgetting import Forgotten, Plan, obey_erasures, plan_forgetting, recordings_of
@@ -106,6 +107,7 @@ def erase(
             remove_leftovers(workspace)
             orders = unfinished_orders(workspace)
             _remove(workspace, orders)
+            carry_erasures(workspace)
             plan, earlier, order = _begin(workspace, selection, asked, caller, reason)
             if order is not None:
                 _remove(workspace, [order])
@@ -115,6 +117,7 @@ def erase(
             raise
         plan, earlier, order = _begin(workspace, selection, asked, caller, reason)
         add_erasures(workspace.erasures, plan.erasures)
+        carry_erasures(workspace)  # the command at work may have published a longer state meanwhile
         orders = unfinished_orders(workspace)
         return Outcome(plan.found, [*earlier, *orders], str(busy) if orders else None)
     if not orders:

@@ -13,8 +13,10 @@ from gallery_service.databases.gallery import FILE, GALLERY, gallery_database, g
 from gallery_service.databases.sqlite_file import SqliteFile
 from gallery_service.erasure.orders import Order, Place
 from gallery_service.storage.segments import SUFFIX, read_segment
+from ingest.carried_erasures import lines_to_carry_in
 from ingest.derived import derived_left, runs_before
 from ingest.erasures import load_erasures
+from ingest.forgetting import loss_of
 from ingest.shards import TEMPORARY_PREFIX, Shard, open_shard
 from ingest.workspace import Workspace
 from models.bundle import ModelStore
@@ -39,11 +41,11 @@ def search_afterwards(workspace: Workspace, order: Order) -> list[Place]:
     shards = list(_all_shards(workspace))
     # An id that another tracklet has since its recording was ingested anew says nothing.
     names = {tracklet.tracklet_id for tracklet in order.tracklets} - set(_reused(order, shards))
-    recordings = set(order.recordings)
+    recordings = set(order.recordings) | _grown_into(order, shards)
     derived = derived_left(workspace, recordings, since)
     return [
-        _erasure_lines(workspace, order),
-        _tracklet_tables(order, shards),
+        _erasure_lines(workspace, order, shards),
+        _tracklet_tables(workspace, order, shards),
         _crops(order, [shard for shard in shards if shard.video_sha256 in recordings]),
         Place("unfinished shards", 1, [str(path) for path in workspace.shards.glob(f"*/{TEMPORARY_PREFIX}*")]),
         Place("reports and training runs", 1, derived),
@@ -57,7 +59,8 @@ def models_that_learned(workspace: Workspace, order: Order) -> list[str]:
     """The training runs that have seen what an order erased, and the models that came of them."""
     assert order.removed_at is not None
     since = datetime.fromisoformat(order.removed_at).timestamp()
-    runs = [run.name for run in runs_before(workspace, set(order.recordings), since)]
+    recordings = set(order.recordings) | _grown_into(order, list(_all_shards(workspace)))
+    runs = [run.name for run in runs_before(workspace, recordings, since)]
     store = ModelStore(workspace.models)
     of_run = {version: store.load(version).training_run for version in store.list()}
     return [f"run {run}" for run in runs] + sorted(f"model {v}" for v, run in of_run.items() if run in runs)
@@ -67,6 +70,11 @@ def _all_shards(workspace: Workspace) -> Iterator[Shard]:
     for path in sorted(workspace.shards.glob("*/[!.]*")) if workspace.shards.is_dir() else []:
         if path.is_dir():
             yield open_shard(path)
+
+
+def _grown_into(order: Order, shards: Sequence[Shard]) -> set[str]:
+    """The longer states of the order's recordings, of which it need not know: they may have come while it waited."""
+    return {shard.video_sha256 for shard in shards if not set(order.recordings).isdisjoint(shard.replaces)}
 
 
 def _reused(order: Order, shards: Sequence[Shard]) -> Iterator[str]:
@@ -83,15 +91,23 @@ def _tracklets(shards: Sequence[Shard]) -> Iterator[tuple[str, tuple[float, floa
         yield from ((name, (start, end)) for name, start, end in zip(*columns, strict=True))
 
 
-def _erasure_lines(workspace: Workspace, order: Order) -> Place:
-    known = set(load_erasures(workspace.erasures))
-    lost = [f"no longer forbidden: {erasure.to_json()}" for erasure in order.erasures if erasure not in known]
-    return Place("erasures.jsonl", len(known), lost)
+def _erasure_lines(workspace: Workspace, order: Order, shards: Sequence[Shard]) -> Place:
+    known = load_erasures(workspace.erasures)
+    lines = set(known)
+    lost = [erasure for erasure in order.erasures if erasure not in lines]
+    of_order = {shard.video_sha256 for shard in shards} & {*order.recordings, *_grown_into(order, shards)}
+    lost += [erasure for erasure in lines_to_carry_in(shards, known) if erasure.video_sha256 in of_order]
+    return Place("erasures.jsonl", len(lines), [f"no longer forbidden: {erasure.to_json()}" for erasure in lost])
 
 
-def _tracklet_tables(order: Order, shards: Sequence[Shard]) -> Place:
+def _tracklet_tables(workspace: Workspace, order: Order, shards: Sequence[Shard]) -> Place:
+    """By id and time. What a recording has grown into has other ids: there, what still walks where it is forbidden."""
     erased = {(t.tracklet_id, (t.start_pts_s, t.end_pts_s)) for t in order.tracklets}
-    return Place("tables of all shards", len(shards), [row[0] for row in _tracklets(shards) if row in erased])
+    found = [row[0] for row in _tracklets(shards) if row in erased]
+    known, longer = load_erasures(workspace.erasures), _grown_into(order, shards)
+    losses = [loss_of(shard, known) for shard in shards if shard.video_sha256 in longer]
+    found += [name for loss in losses if loss is not None for name in sorted(loss.tracklets)]
+    return Place("tables of all shards", len(shards), found)
 
 
 def _crops(order: Order, shards: Sequence[Shard]) -> Place:

@@ -7,6 +7,7 @@ are real MP4 files, and the model is a real bundle.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
@@ -125,6 +126,7 @@ def add_shard(
     generation: int = 1,
     crops: int = 4,
     first: int = 1,
+    replaces: Sequence[str] = (),
 ) -> Path:
     """Publish a shard of these walks, whose tracklets are numbered from `first`; its folder."""
     camera_id, video_id = f"cam{camera}", sha256[:12]
@@ -143,6 +145,7 @@ def add_shard(
             "video_sha256": sha256,
             "video_name": "day.mp4",
             "generation": generation,
+            "replaces": list(replaces),
             "start": None if start is None else start.isoformat(),
             "duration_s": float(SECONDS),
             "settings": {"invented": settings},

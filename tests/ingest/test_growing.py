@@ -95,6 +95,14 @@ def test_a_longer_recording_takes_the_place_of_the_shorter_and_keeps_its_erasure
     assert code == 0 and "nothing new" in err, err
     assert content_of(folder) == before
 
+    # What it was is not forgotten with other settings.
+    write_site(folder, [{"id": "cam1", "videos": [str(recording)]}], detector={"fps": 5})
+    code, _, err = run(folder)
+    assert code == 0, err
+    (again,) = list_shards(workspace)
+    assert (again.generation, again.replaces) == (2, [short.video_sha256])
+    assert again.summary["counts"]["tracklets"] == 0
+
 
 def test_a_finished_file_with_another_header_is_the_same_recording_by_its_start(tmp_path: Path) -> None:
     """Matroska's header is written anew when the file is closed, so the shorter one is no beginning of the longer."""

@@ -57,8 +57,9 @@ class Busy(GalleryError):  # noqa: N818 what the service is
 
 
 class DatabaseUnavailable(GalleryError):  # noqa: N818 a state of the database
-    """The server that CALR_DATABASE names cannot be reached or does not let us in, or another version of this program
-    has changed the tables. The message says where it is, which is for whoever runs the service."""
+    """The server that CALR_DATABASE names cannot be reached or does not let us in, a file is locked or may not be
+    written, or another version of this program has changed the tables. The message says where it is, which is for
+    whoever runs the service."""
 
     status = 503
     told = "the database cannot be used now; the service's log says why"

@@ -10,15 +10,26 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event
 from sqlalchemy.exc import DatabaseError
 
 from gallery_service.databases.database import Contents, Database
 from gallery_service.databases.migration import is_current, migrating, upgrade, write_only_this_schema
-from gallery_service.errors import GalleryError
+from gallery_service.errors import DatabaseUnavailable, GalleryError
 
 _WAIT_S = 30.0
 _MOST_SHOWN = 20
+_WRITTEN = f"something else has written into it for more than {_WAIT_S:g} s; run this again once it has finished"
+_MAY_NOT = "see that this user may write it, its folder and the files beside it"
+_MENDED_BY = {
+    sqlite3.SQLITE_BUSY: _WRITTEN,
+    sqlite3.SQLITE_LOCKED: _WRITTEN,
+    sqlite3.SQLITE_FULL: "make room on the disk",
+    sqlite3.SQLITE_READONLY: _MAY_NOT,
+    sqlite3.SQLITE_CANTOPEN: _MAY_NOT,
+    sqlite3.SQLITE_PERM: _MAY_NOT,
+}
+"""By SQLite's code of an error, what to do about it."""
 
 
 class SqliteFile(Database):
@@ -45,9 +56,13 @@ class SqliteFile(Database):
         """As `Database.open`."""
         path, contents = self.place, self._contents
         path.parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": _WAIT_S})
+        # A new file is not for everybody on the machine: its rows are about people, and passwords are among them.
+        path.touch(mode=0o660)
+        # Nor do they belong into logs.
+        engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": _WAIT_S}, hide_parameters=True)
         event.listen(engine, "connect", _configure)
         event.listen(engine, "begin", _begin)
+        event.listen(engine, "handle_error", self._translate)
         write_only_this_schema(engine, contents.migrations, path)
         try:
             with engine.connect() as connection:
@@ -63,6 +78,13 @@ class SqliteFile(Database):
             engine.dispose()
             raise
         return engine
+
+    def _translate(self, context: ExceptionContext) -> None:
+        """What waiting or the operator can mend is told as that, not as damage."""
+        cause = context.original_exception
+        code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF  # without what an extended code adds
+        if code in _MENDED_BY:
+            raise DatabaseUnavailable(f"{self.place}: cannot be used now ({cause}); {_MENDED_BY[code]}") from cause
 
     def empty_log(self) -> None:
         """Bring everything out of the write-ahead log into the database, and empty the log: what was deleted must not

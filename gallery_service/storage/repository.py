@@ -237,20 +237,23 @@ class GalleryRepository:
     def remove_segments(self, names: Collection[str]) -> set[tuple[str, str]]:
         """Forget segments that are missing or damaged. Searches go on without their tracklets, and the index command
         embeds the shards of those again: model version and shard of each."""
-        lost = set()
+        wanted = set(names)
         with self._writing() as session:
-            found = list(session.scalars(select(SegmentRow).where(SegmentRow.name.in_(names))))
+            found = [row for row in session.scalars(select(SegmentRow)) if row.name in wanted]
+            columns = (TrackletRow.camera_id, TrackletRow.first_seen, TrackletRow.shard)
+            of_cameras = TrackletRow.camera_id.in_({row.camera_id for row in found})
+            lying: dict[tuple[str, str], set[str]] = {}
+            for camera_id, first_seen, shard in session.execute(select(*columns).where(of_cameras)):
+                lying.setdefault((camera_id, day_of(first_seen)), set()).add(shard)
+            lost = {(row.model_version, shard) for row in found for shard in lying.get((row.camera_id, row.day), ())}
             for row in found:
-                seen = session.execute(
-                    select(TrackletRow.shard, TrackletRow.first_seen).where(TrackletRow.camera_id == row.camera_id)
-                )
-                gone = EmbeddedShardRow.model_version == row.model_version
-                for shard in sorted({shard for shard, first_seen in seen if day_of(first_seen) == row.day}):
-                    session.execute(delete(EmbeddedShardRow).where(gone, EmbeddedShardRow.shard == shard))
-                    lost.add((row.model_version, shard))
-                    # Embedded again, its vectors may come to lie in two segments, until these are made anew.
-                    self._mark_stale(session, TrackletRow.shard == shard)
-                session.execute(delete(SegmentRow).where(SegmentRow.name == row.name))
+                session.delete(row)
+            for version, shard in sorted(lost):
+                gone = (EmbeddedShardRow.model_version == version, EmbeddedShardRow.shard == shard)
+                session.execute(delete(EmbeddedShardRow).where(*gone))
+            # Embedded again, their vectors may come to lie in two segments, until these are made anew.
+            shards = {shard for _, shard in lost}
+            self._mark_partitions_stale(session, {place for place, there in lying.items() if there & shards})
             if found:
                 self._count_change(session)
         return lost
@@ -371,7 +374,10 @@ class GalleryRepository:
     def _mark_stale(self, session: Session, *which: ColumnElement[bool]) -> None:
         """Note which segments hold vectors of tracklets that are about to go."""
         rows = session.execute(select(TrackletRow.camera_id, TrackletRow.first_seen).where(*which))
-        for camera_id, day in {(camera_id, day_of(first_seen)) for camera_id, first_seen in rows}:
+        self._mark_partitions_stale(session, {(camera_id, day_of(first_seen)) for camera_id, first_seen in rows})
+
+    def _mark_partitions_stale(self, session: Session, partitions: Iterable[tuple[str, str]]) -> None:
+        for camera_id, day in partitions:
             # Only those that change: a row is read once more to be given a checksum.
             partition = (SegmentRow.camera_id == camera_id, SegmentRow.day == day, SegmentRow.stale.is_(False))
             for segment in session.scalars(select(SegmentRow).where(*partition)):

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
+from sqlalchemy.exc import DatabaseError
 
 from gallery_service.audit.chain import Verdict
 from gallery_service.audit.trail import EntryFilter
 from gallery_service.caller import LOCAL
+from gallery_service.databases import sqlite_file
 from gallery_service.databases.gallery import GALLERY
 from gallery_service.databases.sqlite_file import SqliteFile
-from gallery_service.errors import GalleryError
+from gallery_service.errors import DatabaseUnavailable, GalleryError
 from gallery_service.storage.repository import GalleryRepository
 
 
@@ -29,6 +32,46 @@ def test_what_is_no_database_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"not a database" * 1000)
     with pytest.raises(GalleryError, match=r"gallery\.sqlite.*backup"):
         SqliteFile(path, GALLERY).open()
+
+
+def test_one_that_is_locked_full_or_may_not_be_written_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever moved it away as damaged would lose the audit log."""
+    monkeypatch.setattr(sqlite_file, "_WAIT_S", 0.2)
+    path = tmp_path / "gallery.sqlite"
+    repository = GalleryRepository(SqliteFile(path, GALLERY).open())
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("UPDATE alembic_version SET version_num = '0005_audit'")  # so that there is something to write
+        other.execute("BEGIN IMMEDIATE")
+        for write in (lambda: SqliteFile(path, GALLERY).open(), lambda: repository.record(LOCAL, "search", {})):
+            with pytest.raises(DatabaseUnavailable, match=r"gallery\.sqlite.*locked.*run this again") as refused:
+                write()
+            assert "backup" not in str(refused.value)
+        other.execute("ROLLBACK")
+        other.execute("UPDATE alembic_version SET version_num = (SELECT '0006_row_checksums')")
+    with repository.engine.connect().execution_options(writes=True) as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count = 1")
+        with pytest.raises(DatabaseUnavailable, match=r"gallery\.sqlite.*full.*make room"):
+            connection.exec_driver_sql("CREATE TABLE more AS SELECT randomblob(100000)")
+    repository.close()
+
+
+def test_a_new_one_is_not_for_everybody_on_the_machine(tmp_path: Path) -> None:
+    path = tmp_path / "gallery.sqlite"
+    repository = GalleryRepository(SqliteFile(path, GALLERY).open())
+    repository.record(LOCAL, "search", {})
+    for file in (path, path.with_name("gallery.sqlite-wal"), path.with_name("gallery.sqlite-shm")):
+        assert file.stat().st_mode & 0o007 == 0, file.name
+    repository.close()
+
+
+def test_no_message_shows_what_is_in_a_row(tmp_path: Path) -> None:
+    engine = SqliteFile(tmp_path / "gallery.sqlite", GALLERY).open()
+    with engine.connect() as connection, pytest.raises(DatabaseError) as refused:
+        connection.execute(text("INSERT INTO nothing VALUES (:name)"), {"name": "Mrs Q"})
+    assert "Mrs Q" not in str(refused.value)
+    engine.dispose()
 
 
 def test_the_record_of_searches_becomes_the_beginning_of_the_audit_log(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from gallery_service.access.passwords import hash_password
 from gallery_service.access.repository import AccessRepository, Key, User
-from gallery_service.access.rights import parse_right
+from gallery_service.access.rights import EVERYTHING, format_right, parse_right
 from gallery_service.access.tokens import new_key, token_hash
 from gallery_service.caller import LOCAL, Caller, Role
 from gallery_service.errors import BadQuery, Conflict, NotFound
@@ -82,6 +82,23 @@ class Accounts:
         if not self._repository.add_user(by, name, role, hash_password(password), parsed, now_us()):
             raise Conflict(f"there is a user {name!r} already; a disabled one can be enabled again")
         return self.user(name)
+
+    def set_user(self, by: Caller, name: str, role: Role, rights: Iterable[str], password: str | None = None) -> None:
+        """Set a user's role, rights and, where one is given, password: all of it or nothing.
+
+        Raises:
+            NotFound, BadQuery: no such user, or no such right or password; or whoever manages users would shut
+                themselves out.
+        """
+        self.user(name)
+        parsed = [parse_right(right) for right in rights]
+        if name == by.name and (role != Role.ADMIN or EVERYTHING not in parsed):
+            raise BadQuery(
+                f"you cannot take the role of an admin, or the right to see everything ('{format_right(EVERYTHING)}'), "
+                "from yourself; another admin can"
+            )
+        hashed = None if password is None else hash_password(password)
+        self._repository.set_user(by, name, role, parsed, hashed)
 
     def set_password(self, by: Caller, name: str, password: str) -> None:
         """Give a user another password.

@@ -116,19 +116,30 @@ class AccessRepository:
                 return False
             session.execute(insert(UserRow).values(name=name, role=role, password=password, created_at=at))
             granted = sorted(set(rights))
-            self._grant(session, name, granted)
+            self._add_rights(session, name, granted)
             self.audit.append(session, by, "user.added", {"user": name, "role": role, "rights": granted})
             return True
 
     def change_user(self, by: Caller, name: str, action: str, **columns: Any) -> None:
         """Set columns of `UserRow`. Whoever is signed in as the user has to sign in again."""
         with self._writing() as session:
-            user = session.get_one(UserRow, name)
-            for column, value in columns.items():
-                setattr(user, column, value)
-            session.execute(delete(SessionRow).where(SessionRow.user == name))
-            told = {column: value for column, value in columns.items() if column != "password"}
-            self.audit.append(session, by, action, {"user": name, **told})
+            self._change(session, by, name, action, columns)
+
+    def set_user(
+        self, by: Caller, name: str, role: str, rights: Iterable[tuple[str, str]], password: str | None
+    ) -> None:
+        """Set role, rights and, where one is given, the password: all of it or nothing."""
+        with self._writing() as session:
+            rows = session.execute(select(RightRow.site, RightRow.camera).where(RightRow.user == name))
+            held, wanted = {(site, camera) for site, camera in rows}, set(rights)
+            if wanted - held:
+                self._grant(session, by, name, wanted - held)
+            if held - wanted:
+                self._revoke(session, by, name, held - wanted)
+            if session.get_one(UserRow, name).role != role:
+                self._change(session, by, name, "user.role", {"role": role})
+            if password is not None:
+                self._change(session, by, name, "user.password", {"password": password})
 
     def keep_password(self, name: str, password: str) -> None:
         """The same password, kept at another cost."""
@@ -138,19 +149,12 @@ class AccessRepository:
     def grant(self, by: Caller, name: str, rights: Iterable[tuple[str, str]]) -> None:
         """Let a user see more."""
         with self._writing() as session:
-            granted = sorted(set(rights))
-            self._grant(session, name, granted)
-            self.audit.append(session, by, "user.granted", {"user": name, "rights": granted})
+            self._grant(session, by, name, rights)
 
     def revoke(self, by: Caller, name: str, rights: Iterable[tuple[str, str]]) -> None:
         """Let a user see less."""
         with self._writing() as session:
-            revoked = sorted(set(rights))
-            for site, camera in revoked:
-                session.execute(
-                    delete(RightRow).where(RightRow.user == name, RightRow.site == site, RightRow.camera == camera)
-                )
-            self.audit.append(session, by, "user.revoked", {"user": name, "rights": revoked})
+            self._revoke(session, by, name, rights)
 
     def add_key(self, by: Caller, key: Key, sha256: str) -> None:
         """Add a key."""
@@ -191,7 +195,28 @@ class AccessRepository:
         with self._writing() as session:
             self.audit.append(session, who, action, details)
 
-    def _grant(self, session: Session, name: str, rights: Iterable[tuple[str, str]]) -> None:
+    def _change(self, session: Session, by: Caller, name: str, action: str, columns: Mapping[str, Any]) -> None:
+        user = session.get_one(UserRow, name)
+        for column, value in columns.items():
+            setattr(user, column, value)
+        session.execute(delete(SessionRow).where(SessionRow.user == name))
+        told = {column: value for column, value in columns.items() if column != "password"}
+        self.audit.append(session, by, action, {"user": name, **told})
+
+    def _grant(self, session: Session, by: Caller, name: str, rights: Iterable[tuple[str, str]]) -> None:
+        granted = sorted(set(rights))
+        self._add_rights(session, name, granted)
+        self.audit.append(session, by, "user.granted", {"user": name, "rights": granted})
+
+    def _revoke(self, session: Session, by: Caller, name: str, rights: Iterable[tuple[str, str]]) -> None:
+        revoked = sorted(set(rights))
+        for site, camera in revoked:
+            session.execute(
+                delete(RightRow).where(RightRow.user == name, RightRow.site == site, RightRow.camera == camera)
+            )
+        self.audit.append(session, by, "user.revoked", {"user": name, "rights": revoked})
+
+    def _add_rights(self, session: Session, name: str, rights: Iterable[tuple[str, str]]) -> None:
         for site, camera in rights:
             session.merge(RightRow(user=name, site=site, camera=camera))
 

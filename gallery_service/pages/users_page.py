@@ -90,18 +90,7 @@ def change_user(
     password: Annotated[str, Form()] = "",
 ) -> Response:
     """Set somebody's role and rights and, where one is given, their password."""
-    user = accounts.user(name)
-    if name == caller.name and role != Role.ADMIN:
-        raise BadQuery("you cannot take the role of an admin from yourself; another admin can")
-    wanted, held = set(rights.split()), {format_right(right) for right in user.rights}
-    if wanted - held:
-        accounts.grant(caller, name, sorted(wanted - held))
-    if held - wanted:
-        accounts.revoke(caller, name, sorted(held - wanted))
-    if role != user.role:
-        accounts.set_role(caller, name, role)
-    if password:
-        accounts.set_password(caller, name, password)
+    accounts.set_user(caller, name, role, rights.split(), password or None)
     return go_to(request, "/users")
 
 

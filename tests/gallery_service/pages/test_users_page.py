@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -137,6 +138,39 @@ def test_users_are_managed_on_their_page(
     assert httpx.get(f"{service.url}/api/v1/me", headers=asked).status_code == 401
     assert page.get_log("browser") == []
     sign_out(page)
+
+
+@pytest.fixture
+def ada(service: RunningService) -> Iterator[httpx.Client]:
+    """An admin of everything, signed in."""
+    with httpx.Client(base_url=service.url, timeout=60) as client:
+        assert client.post("/sign-in", data={"name": "ada", "password": PASSWORD}).status_code == 303
+        found = re.search(r'name="csrf-token" content="([0-9a-f]{64})"', client.get("/sites/toy").text)
+        assert found is not None
+        client.headers["X-CSRF-Token"] = found[1]
+        yield client
+
+
+def test_a_change_that_is_refused_changes_nothing(ada: httpx.Client, accounts: tuple[Path, Accounts]) -> None:
+    before = accounts[1].user("vic")
+    refused = ada.post("/users/vic", data={"role": "admin", "rights": "toy plaza", "password": "short"})
+    assert refused.status_code == 422
+    assert accounts[1].user("vic") == before
+    password = {"role": "viewer", "rights": "toy plaza", "password": PASSWORD + "!"}
+    assert ada.post("/users/vic", data=password).status_code == 303
+    assert accounts[1].user("vic").rights == (("plaza", "*"), ("toy", "*"))
+    assert ada.post("/users/vic", data={**password, "rights": "toy", "password": PASSWORD}).status_code == 303
+    assert accounts[1].user("vic") == before
+
+
+@pytest.mark.parametrize("change", [{"role": "admin", "rights": "toy"}, {"role": "viewer", "rights": "*"}])
+def test_nobody_takes_from_themselves_what_managing_users_needs(
+    ada: httpx.Client, accounts: tuple[Path, Accounts], change: dict[str, str]
+) -> None:
+    refused = ada.post("/users/ada", data=change)
+    assert (refused.status_code, "another admin can" in refused.text) == (422, True)
+    assert accounts[1].user("ada").rights == (("*", "*"),)
+    assert ada.get("/users").status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -285,7 +285,7 @@ def serve(
             certificate = Certificate(ssl_certfile, ssl_keyfile)
             certificate.check()
         identities = Identities(service_database(), settings.session_hours, settings.session_idle_minutes)
-        listening = listening_socket(host, port, has_users=identities.has_users)
+        listening = listening_socket(host, port, has_users=identities.has_users, names=settings.allowed_hosts)
         for found in served.values():
             found.refresh()
         address = address_of(listening, "http" if certificate is None else "https")

@@ -5,10 +5,14 @@ A browser sends a session's cookie along whoever's page it is on. So a request w
 `gallery_service.web.origin.SameOrigin` turns away pages of other sites, and the cookie is `SameSite=Lax`, comes before;
 the token does not depend on what a browser or a proxy between makes of its headers. API keys need none: no page can
 make a browser send one.
+
+Strangers share a part of what the service answers at once, so that however many of them sit at the door, those who are
+known get in.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 from urllib.parse import quote
 
@@ -27,6 +31,7 @@ from gallery_service.web.limits import refuse
 
 COOKIE = "calr_session"
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
 _BEARER = {"WWW-Authenticate": "Bearer"}
 
 _log = logging.getLogger("gallery_service")
@@ -38,11 +43,14 @@ class Gate:
 
     Args:
         identities: who is who.
+        most_strangers: requests at a time of whoever is not known; more are answered 503.
     """
 
-    def __init__(self, app: ASGIApp, identities: Identities) -> None:
+    def __init__(self, app: ASGIApp, identities: Identities, most_strangers: int) -> None:
         self._app = app
         self._identities = identities
+        self._most_strangers = most_strangers
+        self._strangers = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -52,7 +60,12 @@ class Gate:
         headers = Headers(scope=scope)
         session = cookie_parser(headers.get("cookie", "")).get(COOKIE)
         try:
-            identity = await run_in_threadpool(self._identities.identify, headers.get("authorization"), session)
+            identity = await run_in_threadpool(
+                self._identities.identify,
+                headers.get("authorization"),
+                session,
+                at_this_machine=_at_this_machine(scope, headers),
+            )
         except NotSignedIn as error:
             await refuse(receive, send, error.status, str(error), _BEARER)
             return
@@ -60,10 +73,10 @@ class Gate:
             _log.error("%s", error)
             await refuse(receive, send, error.status, error.told)
             return
-        if identity is None and not is_open(scope["path"]):
-            await self._turn_away(scope, headers, receive, send)
+        if identity is None:
+            await self._answer_stranger(scope, headers, receive, send)
             return
-        if identity is not None and identity.session is not None and scope["method"] not in _SAFE_METHODS:
+        if identity.session is not None and scope["method"] not in _SAFE_METHODS:
             given, receive = await _csrf_token(headers, receive)
             if not is_csrf_token(given, identity.session):
                 await refuse(
@@ -73,12 +86,34 @@ class Gate:
         _note(scope, identity)
         await self._app(scope, receive, send)
 
+    async def _answer_stranger(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
+        if not is_open(scope["path"]):
+            await self._turn_away(scope, headers, receive, send)
+        elif self._strangers >= self._most_strangers:
+            await refuse(receive, send, 503, "too many are signing in just now; try again in a moment")
+        else:
+            self._strangers += 1
+            try:
+                _note(scope, None)
+                await self._app(scope, receive, send)
+            finally:
+                self._strangers -= 1
+
     async def _turn_away(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         if scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
             wanted = scope["path"] + (f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else "")
             await RedirectResponse(f"/sign-in?next={quote(wanted)}", 303)(scope, receive, send)
             return
         await refuse(receive, send, 401, "sign in, or send an API key as 'Authorization: Bearer calr_...'", _BEARER)
+
+
+def _at_this_machine(scope: Scope, headers: Headers) -> bool:
+    """Whether a program here asks for itself: not a proxy, which asks for others from wherever it stands."""
+    try:
+        here = scope["client"] is not None and ipaddress.ip_address(scope["client"][0]).is_loopback
+    except ValueError:  # what a proxy says is no address
+        return False
+    return here and not any(name in headers for name in _FORWARDED)
 
 
 def _note(scope: Scope, identity: Identity | None) -> None:

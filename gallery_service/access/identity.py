@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from gallery_service.access.tokens import looks_like_key, new_session_token, tok
 from gallery_service.audit.recently import Recently
 from gallery_service.caller import LOCAL, Caller, Role
 from gallery_service.databases.database import Database
-from gallery_service.errors import NotSignedIn
+from gallery_service.errors import DatabaseUnavailable, Forbidden, NotSignedIn
 
 MINUTE_US = 60 * 1_000_000
 # Whose sign-in failed, where no user has that name. What was typed may be a password, so it is not kept.
@@ -40,8 +40,8 @@ class Identities:
     """Finds out who asks. Safe to use from several threads.
 
     Args:
-        database: of users. While it is missing or has no user, everybody is `LOCAL`; once this process has seen a
-            user, never again.
+        database: of users. While it is missing or has no user, whoever is at this machine is `LOCAL`, and nobody else
+            is let in; once this process has seen a user, never again.
         session_hours: after which a session ends even in use.
         idle_minutes: after which it ends unused.
     """
@@ -51,6 +51,7 @@ class Identities:
         self._session_us = int(session_hours * 60 * MINUTE_US)
         self._idle_us = int(idle_minutes * MINUTE_US)
         self._repository: AccessRepository | None = None
+        self._opened: Hashable | None = None
         self._has_users = False
         self._opening = threading.Lock()
         self._attempts = Attempts()
@@ -72,23 +73,41 @@ class Identities:
 
     @property
     def repository(self) -> AccessRepository:
-        """Where users are kept."""
+        """Where users are kept, opened anew when another database lies there now: who is shut out in one that was put
+        back from a backup must not be let in by the one before.
+
+        Raises:
+            DatabaseUnavailable: it cannot be reached, or is gone though there were users.
+        """
         with self._opening:
-            if self._repository is None:
+            identity = self._database.identity()
+            if identity is None and self._has_users:
+                raise DatabaseUnavailable(f"{self._database.place}: is gone; put it back from a backup")
+            if self._repository is None or identity != self._opened:
+                if self._repository is not None:
+                    self._repository.close()
                 self._repository = AccessRepository(self._database)
+                self._opened = self._database.identity()
             return self._repository
 
-    def identify(self, authorization: str | None, session: str | None) -> Identity | None:
+    def identify(self, authorization: str | None, session: str | None, *, at_this_machine: bool) -> Identity | None:
         """Who asks; None when that cannot be said.
 
         Args:
             authorization: the header of that name.
             session: what the session's cookie holds.
+            at_this_machine: a program there asks, and for nobody else.
 
         Raises:
             NotSignedIn: what was sent to say so is wrong; the message tells how.
+            Forbidden: there are no users yet, and it is nobody at this machine.
         """
         if not self.has_users:
+            if not at_this_machine:
+                raise Forbidden(
+                    "no user is configured here, so only programs on the service's own machine are answered; add a "
+                    "user there with 'python -m gallery_service users add'"
+                )
             return Identity(LOCAL, None)
         if authorization is not None:
             return Identity(self._by_key(authorization), None)
@@ -99,10 +118,11 @@ class Identities:
         scheme, _, secret = authorization.partition(" ")
         if scheme.lower() != "bearer" or not looks_like_key(secret.strip()):
             raise NotSignedIn("send an API key as 'Authorization: Bearer calr_...'; 'keys add' makes one")
-        key = self.repository.key(token_hash(secret.strip()))
+        repository = self.repository
+        key = repository.key(token_hash(secret.strip()))
         if key is None:
             raise NotSignedIn("there is no such API key; an admin can make one")
-        user = self.repository.user(key.user)
+        user = repository.user(key.user)
         problem = None
         if key.revoked_at is not None:
             problem = "revoked"
@@ -116,15 +136,15 @@ class Identities:
         return _caller(user, f"key {key.name}")
 
     def _by_session(self, token: str) -> Caller | None:
-        sha256, now = token_hash(token), now_us()
-        found = self.repository.session(sha256)
+        sha256, now, repository = token_hash(token), now_us(), self.repository
+        found = repository.session(sha256)
         if found is None or found.expires_at <= now or found.used_at + self._idle_us <= now:
             return None
-        user = self.repository.user(found.user)
+        user = repository.user(found.user)
         if user is None or user.disabled_at is not None:
             return None
         if found.used_at + MINUTE_US <= now:
-            self.repository.touch(sha256, now)
+            repository.touch(sha256, now)
         return _caller(user, "session")
 
     def sign_in(self, name: str, password: str, address: str) -> str:
@@ -144,19 +164,20 @@ class Identities:
         """
         name = name.strip().lower()
         self._attempts.begin(name, address)
-        kept = self.repository.password(name)
+        repository = self.repository
+        kept = repository.password(name)
         right = is_password(password, kept)
-        user = self.repository.user(name)
+        user = repository.user(name)
         if not right or user is None or kept is None:
             known = _NOBODY if user is None else _caller(user, "")
-            self.repository.record(known, "sign-in.refused", {"address": address})
+            repository.record(known, "sign-in.refused", {"address": address})
             raise NotSignedIn("name or password is wrong")
         self._attempts.succeeded(name, address)
         if is_outdated(kept):
-            self.repository.keep_password(name, hash_password(password))
+            repository.keep_password(name, hash_password(password))
         token, now = new_session_token(), now_us()
         opened = OpenSession(token_hash(token), name, now, now + self._session_us)
-        self.repository.sign_in(_caller(user, "session"), opened, address)
+        repository.sign_in(_caller(user, "session"), opened, address)
         return token
 
     def sign_out(self, caller: Caller, token: str) -> None:

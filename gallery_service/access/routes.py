@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -18,6 +19,8 @@ from gallery_service.errors import NotSignedIn, TooManyAttempts
 from gallery_service.pages.rendering import render
 
 HOME = "/"
+# Name and password are short, and whoever sends them is nobody yet.
+_BODY_S = 5
 
 
 class Me(BaseModel):
@@ -54,7 +57,11 @@ def account_routes(identities: Identities) -> APIRouter:
     @routes.post("/sign-in", include_in_schema=False)
     async def sign_in(request: Request) -> Response:
         """Begins a session."""
-        body = await small_form.read_body(request.receive)
+        try:
+            async with asyncio.timeout(_BODY_S):
+                body = await small_form.read_body(request.receive)
+        except TimeoutError:
+            return _page(request, HOME, f"that took longer than {_BODY_S} s to arrive; try again", 408)
         given = {} if body is None else small_form.fields(body)
         wanted = given.get("next", HOME)
         if not identities.has_users:

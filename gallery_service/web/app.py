@@ -32,6 +32,7 @@ from gallery_service.settings import ServiceSettings
 from gallery_service.web.caller_limit import CallerLimit
 from gallery_service.web.endpoints import api, router
 from gallery_service.web.internal_errors import InternalErrors
+from gallery_service.web.invalid_fields import describe_invalid
 from gallery_service.web.limits import BodyLimit, RequestLimit
 from gallery_service.web.measurements import Measurements, RequestMeasurement
 from gallery_service.web.openapi import describe
@@ -77,13 +78,13 @@ def create_app(sites: Iterable[SiteSearch], settings: ServiceSettings, identitie
         middleware=[
             Middleware(RequestLog),
             Middleware(SecurityHeaders),
-            Middleware(RequestLimit, most=settings.max_requests),
+            Middleware(RequestLimit, most=settings.max_requests, always=("/healthz",)),
             Middleware(InternalErrors),
             Middleware(RequestMeasurement, measurements=measurements),
             Middleware(TrustedHosts, names=[*LOOPBACK_NAMES, *settings.allowed_hosts]),
             Middleware(SameOrigin),
             Middleware(BodyLimit, max_bytes=settings.max_upload_bytes, timeout_s=settings.body_timeout_s),
-            Middleware(Gate, identities=identities),
+            Middleware(Gate, identities=identities, most_strangers=max(1, settings.max_requests // 4)),
             Middleware(
                 CallerLimit, per_minute=settings.requests_per_minute, at_once=settings.requests_at_once_per_caller
             ),
@@ -138,8 +139,8 @@ async def _image_error(request: Request, error: Exception) -> Response:
 
 async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    problems = [f"{'.'.join(str(part) for part in one['loc'][1:])}: {one['msg']}" for one in error.errors()]
-    return _answer(request, 422, "; ".join(problems))
+    told = describe_invalid([{**one, "loc": one["loc"][1:]} for one in error.errors()])  # without "body" and the like
+    return _answer(request, 422, told)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -20,6 +20,7 @@ from gallery_service.web.problem_details import MEDIA_TYPE, problem_details
 MULTIPART_SLACK = 16 * 1024
 # How long a refused client may go on sending before the connection is closed on it.
 LINGER_S = 5.0
+_CLOSE = (b"connection", b"close")
 
 
 async def refuse(
@@ -37,7 +38,7 @@ async def refuse(
     headers = [
         (b"content-type", MEDIA_TYPE.encode()),
         (b"content-length", str(len(body)).encode()),
-        (b"connection", b"close"),
+        _CLOSE,
         *((name.lower().encode(), value.encode()) for name, value in (more_headers or {}).items()),
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -50,26 +51,42 @@ async def refuse(
 
 
 class RequestLimit:
-    """ASGI middleware: 503 for requests beyond `most` at a time. Connections that ask for nothing do not count."""
+    """ASGI middleware: 503 for requests beyond `most` at a time. Connections that ask for nothing do not count, nor do
+    clients who were refused and go on sending: else whoever is refused often enough could shut out everybody.
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
+    Args:
+        most: at a time.
+        always: paths that are answered always: who watches the service should not take a busy one for a dead one.
+    """
+
+    def __init__(self, app: ASGIApp, most: int, always: Collection[str] = ()) -> None:
         self._app = app
         self._most = most
+        self._always = always
         self._running = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["path"] in self._always:
             await self._app(scope, receive, send)
             return
         if self._running >= self._most:
             await refuse(receive, send, 503, "the service is busy with other requests; try again in a moment")
             return
         self._running += 1
+        counted = True
+
+        async def noting(message: Message) -> None:
+            nonlocal counted
+            if counted and message["type"] == "http.response.start" and _CLOSE in message.get("headers", ()):
+                self._running -= 1
+                counted = False
+            await send(message)
+
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, noting)
         finally:
-            self._running -= 1
+            self._running -= counted
 
 
 class _BodyRefused(Exception):  # noqa: N818 never leaves this module

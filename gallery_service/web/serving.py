@@ -6,7 +6,7 @@ import asyncio
 import ipaddress
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,18 +19,25 @@ from gallery_service.settings import ServiceSettings
 from gallery_service.web.patience import PatientProtocol
 
 
-def listening_socket(host: str, port: int, *, has_users: bool) -> socket.socket:
+def listening_socket(host: str, port: int, *, has_users: bool, names: Sequence[str] = ()) -> socket.socket:
     """A socket to serve on.
 
     Args:
         host: an IP address, or localhost.
         port: 0 lets the system choose.
         has_users: everybody has to sign in; else only programs on this machine may reach it.
+        names: of other hosts that it answers under, behind a reverse proxy.
 
     Raises:
-        GalleryError: the host is no address, or another one than this machine's own while there is no user who could be
-            asked to sign in; or the port cannot be had.
+        GalleryError: the host is no address, or another one than this machine's own, or a reverse proxy's, while there
+            is no user who could be asked to sign in; or the port cannot be had.
     """
+    if names and not has_users:
+        raise GalleryError(
+            f"CALR_SERVICE_ALLOWED_HOSTS names {', '.join(names)}, but no user is configured who could sign in from "
+            "there: add one first ('python -m gallery_service users add --help'), see that CALR_SITES is the folder "
+            "whose service.sqlite has them, or unset it"
+        )
     address = "127.0.0.1" if host == "localhost" else host
     try:
         parsed = ipaddress.ip_address(address)

@@ -117,13 +117,13 @@ def test_keys_are_shown_once_and_revoked(database: Path) -> None:
     key = json.loads(listed)
     assert (key["user"], key["name"], key["revoked_at"]) == ("anna", "nightly export", None)
     identities = Identities(service_database())
-    found = identities.identify(f"Bearer {secret}", None)
+    found = identities.identify(f"Bearer {secret}", None, at_this_machine=True)
     assert found is not None
     assert (found.caller.name, found.caller.via) == ("anna", "key nightly export")
     assert (found.caller.cameras("lobby"), found.caller.cameras("plaza")) == (None, frozenset())
     done("keys", "revoke", key["key_id"])
     with pytest.raises(ValueError, match="revoked"):
-        identities.identify(f"Bearer {secret}", None)
+        identities.identify(f"Bearer {secret}", None, at_this_machine=True)
     identities.close()
     assert secret.encode() not in database.read_bytes()
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+import socket
+import sqlite3
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
@@ -26,7 +30,7 @@ from gallery_service.web.serving import listening_socket
 from models.images import encode_jpeg
 
 from .. import synthetic
-from ..conftest import copy_site, run_service
+from ..conftest import RunningService, copy_site, run_service
 from .conftest import PASSWORD, GuardedService
 
 SEARCH = "/api/v1/sites/toy/search"
@@ -242,7 +246,85 @@ def test_a_service_without_users_asks_for_sign_in_from_the_first_user_on(built_g
         assert httpx.get(running.url + ME).status_code == 401
         for file in sites.glob("service.sqlite*"):
             file.unlink()
-        assert httpx.get(running.url + ME).status_code in (401, 500), "and not back when the file is lost"
+        assert httpx.get(running.url + ME).status_code == 401, "and not back when the file is lost"
+        bearer = {"Authorization": f"Bearer calr_{'a' * 43}"}
+        assert httpx.get(running.url + ME, headers=bearer).status_code in (401, 503)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"X-Forwarded-For": "203.0.113.9"}, {"X-Forwarded-For": "127.0.0.1"}, {"Forwarded": "for=127.0.0.1"},
+     {"X-Real-IP": "127.0.0.1"}, {"X-Forwarded-Proto": "https"}, {"X-Forwarded-For": "not an address"}],
+)  # fmt: skip
+def test_without_users_nobody_is_let_in_through_a_proxy(without_users: RunningService, headers: dict[str, str]) -> None:
+    """A wrong CALR_SITES or a lost service.sqlite must not make an admin of everybody whom the proxy lets through."""
+    for path in (ME, "/api/v1/sites/toy/audit"):
+        assert httpx.get(without_users.url + path).status_code == 200
+        refused = httpx.get(without_users.url + path, headers=headers)
+        assert refused.status_code == 403
+        assert "users add" in refused.json()["detail"]
+
+
+@pytest.fixture(scope="module")
+def without_users(built_gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+    site = copy_site(built_gallery, tmp_path_factory.mktemp("open"))
+    with run_service(site.folder, env={"CALR_SITES": str(tmp_path_factory.mktemp("no-users"))}) as running:
+        yield running
+
+
+def test_a_proxys_name_without_users_is_refused_at_the_start() -> None:
+    with pytest.raises(GalleryError, match=r"gallery\.example\.org.*users add.*CALR_SITES"):
+        listening_socket("127.0.0.1", 0, has_users=False, names=["gallery.example.org"])
+
+
+def test_a_database_of_users_that_was_put_back_counts_at_once(built_gallery: Path, tmp_path: Path) -> None:
+    site, sites = copy_site(built_gallery, tmp_path / "site"), tmp_path / "sites"
+    file = sites / "service.sqlite"
+    repository = AccessRepository(SqliteFile(file, ACCESS))
+    accounts = Accounts(repository)
+    accounts.add_user(LOCAL, "eve", Role.VIEWER, PASSWORD, ["toy"])
+    bearer = {"Authorization": f"Bearer {accounts.add_key(LOCAL, 'eve', 'hers', 1).secret}"}
+    repository.close()
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("VACUUM INTO ?", (str(sites / "backup"),))
+    with run_service(site.folder, env={"CALR_SITES": str(sites)}) as running:
+        assert httpx.get(running.url + ME, headers=bearer).status_code == 200
+        for old in sites.glob("service.sqlite-*"):
+            old.unlink()
+        (sites / "backup").replace(file)
+        repository = AccessRepository(SqliteFile(file, ACCESS))
+        Accounts(repository).disable(LOCAL, "eve")
+        repository.close()
+        shut_out = httpx.get(running.url + ME, headers=bearer)
+        assert (shut_out.status_code, "disabled" in shut_out.text) == (401, True)
+        file.rename(sites / "away")
+        assert httpx.get(running.url + ME, headers=bearer).status_code == 503
+
+
+def test_who_sits_at_the_door_keeps_nobody_out(built_gallery: Path, guarded: GuardedService, tmp_path: Path) -> None:
+    """Half of a request to sign in, or of one that is refused, takes no place from those who are known."""
+    site = copy_site(built_gallery, tmp_path)
+    env = {"CALR_SITES": str(database(guarded).parent), "CALR_SERVICE_MAX_REQUESTS": "8"}
+    bearer = {"Authorization": f"Bearer {guarded.keys['viewer']}"}
+    with run_service(site.folder, env=env) as running, ExitStack() as sitting:
+        address = urlsplit(running.url)
+        for path in ("/sign-in", SEARCH):
+            for host in ("127.0.0.1", "evil.example"):
+                for _ in range(10):
+                    connected = socket.create_connection((address.hostname or "", address.port or 0), timeout=60)
+                    sitting.enter_context(connected)
+                    connected.sendall(
+                        f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+                        "Content-Length: 5000\r\n\r\nname=".encode()
+                    )
+        answers = [httpx.get(running.url + path, headers=bearer, timeout=60).status_code for path in ("/healthz", ME)]
+        assert answers == [200, 200]
+        # One of them is answered once its time is up, and the door is free again.
+        with httpx.Client(base_url=running.url, timeout=60) as client:
+            give_up = time.monotonic() + 60
+            while client.get("/sign-in").status_code != 200:
+                assert time.monotonic() < give_up
+                time.sleep(0.2)
 
 
 def test_with_users_it_listens_anywhere_and_answers_to_the_address_it_is_reached_at(

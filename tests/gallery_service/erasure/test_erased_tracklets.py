@@ -175,7 +175,7 @@ def test_over_the_api(site: SiteConfig, search: SiteSearch) -> None:
     app = create_app([search], search.settings, Identities(SqliteFile(search.site.folder / "service.sqlite", ACCESS)))
     address = "/api/v1/sites/toy/erasures"
     somebody = person(site)
-    with TestClient(app, base_url="http://localhost", headers={"host": "localhost"}) as client:
+    with TestClient(app, client=("127.0.0.1", 1), base_url="http://localhost", headers={"host": "localhost"}) as client:
         for body in (
             {},
             {"camera": "cam1"},
@@ -237,7 +237,7 @@ def test_only_admins_erase_and_only_what_they_may_see(
     app = create_app([search], search.settings, Identities(SqliteFile(search.site.folder / "service.sqlite", ACCESS)))
     app.dependency_overrides[caller_of] = lambda: caller
     address = "/api/v1/sites/toy/erasures"
-    with TestClient(app, base_url="http://localhost") as client:
+    with TestClient(app, client=("127.0.0.1", 1), base_url="http://localhost") as client:
         assert client.get(address).status_code == read
         body = {"tracklets": [person(site).tracklet_id], "dry_run": True}
         assert client.post(address, json=body).status_code == write

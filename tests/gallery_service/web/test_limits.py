@@ -233,14 +233,15 @@ def test_requests_beyond_what_is_handled_are_told_so(built_gallery: Path, tmp_pa
                 + HEAD
             )
         for _ in range(1000):  # until both have begun
-            answer = httpx.get(service.url + "/healthz")
+            answer = httpx.get(service.url + "/api/v1/me")
             if answer.status_code != 200:
                 break
         assert answer.status_code == 503 and "busy" in answer.json()["detail"]
+        assert httpx.get(service.url + "/healthz").status_code == 200, "it is busy, not dead"
         for client in dawdling:
             client.close()
         for _ in range(1000):  # until both are gone
-            answer = httpx.get(service.url + "/healthz")
+            answer = httpx.get(service.url + "/api/v1/me")
             if answer.status_code != 503:
                 break
         assert answer.status_code == 200

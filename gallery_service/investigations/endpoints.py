@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.background import BackgroundTask
 
@@ -13,6 +13,7 @@ from gallery_service.investigations import schemas
 from gallery_service.investigations.service import DEFAULT_PAGE, MAX_PAGE, Investigations
 from gallery_service.schemas import SearchAnswer
 from gallery_service.web.endpoints import Asked, Site, error_answers, measurements_of
+from gallery_service.web.invalid_fields import LARGEST_NUMBER
 
 investigations = APIRouter(prefix="/api/v1/sites/{site}/investigations", tags=["investigations"])
 
@@ -34,6 +35,7 @@ def edited_investigations(site: Site, caller: Investigator) -> Investigations:
     return Investigations(site, caller)
 
 
+Number = Annotated[int, Path(ge=0, le=LARGEST_NUMBER)]
 Cases = Annotated[Investigations, Depends(seen_investigations)]
 EditedCases = Annotated[Investigations, Depends(edited_investigations)]
 
@@ -110,7 +112,7 @@ def delete_query(investigation_id: str, query_id: str, cases: EditedCases) -> No
     response_class=Response,
     responses=_SEEN | {200: {"content": {"image/jpeg": {}}}},
 )
-def query_picture(investigation_id: str, query_id: str, number: int, cases: Cases) -> Response:
+def query_picture(investigation_id: str, query_id: str, number: Number, cases: Cases) -> Response:
     """A JPEG. Query pictures are kept only where that was asked for."""
     return Response(cases.picture(investigation_id, query_id, number), media_type="image/jpeg")
 
@@ -137,7 +139,7 @@ def delete_hit(investigation_id: str, tracklet_id: str, cases: EditedCases) -> N
     status_code=204,
     responses=_CHANGED,
 )
-def delete_erased_hit(investigation_id: str, hit_id: int, cases: EditedCases) -> None:
+def delete_erased_hit(investigation_id: str, hit_id: Number, cases: EditedCases) -> None:
     """It has no tracklet to be named by."""
     cases.remove_erased(investigation_id, hit_id)
 

@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -192,7 +192,11 @@ class Investigations:
         Raises:
             NotFound: it was not kept, or the caller may not see the investigation.
         """
-        return self._repository.picture(investigation_id, query_id, number)
+        content = self._repository.picture(investigation_id, query_id, number)
+        details = {"investigation": investigation_id, "query_id": query_id, "number": number}
+        look = "query-picture"
+        self._site.pictures.record_look(self._caller, look, look, f"{investigation_id}/{query_id}/{number}", details)
+        return content
 
     def search_refined(self, investigation_id: str, request: SearchRequest) -> SearchAnswer:
         """Search again with all that was confirmed, away from what was rejected; neither is in the answer.
@@ -492,9 +496,18 @@ class Investigations:
                 "crop_url": None if found is None else self._site.pictures.links(found)[0],
                 "images": row.pictures,
                 "image_urls": [f"{base}/{number}" for number in kept],
-                "filters": json.loads(row.filters),
+                "filters": self._told_filters(json.loads(row.filters)),
             }
         )
+
+    def _told_filters(self, filters: dict[str, Any]) -> dict[str, Any]:
+        """Without the cameras that the caller may not know of."""
+        seen: dict[str, Any] = {
+            name: [camera for camera in filters[name] if self._caller.sees(self._site.name, camera)]
+            for name in ("cameras", "exclude_cameras")
+            if name in filters
+        }
+        return {**filters, **seen}
 
     def _hit(self, row: HitRow, present: dict[str, StoredTracklet]) -> schemas.Hit:
         there = _is_present(row, present)

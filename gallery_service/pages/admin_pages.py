@@ -18,6 +18,7 @@ from gallery_service.pages.site_clock import SiteClock
 from gallery_service.pictures.training_reports import CONTENT_SECURITY_POLICY
 from gallery_service.search.site_info import describe_site
 from gallery_service.web.endpoints import Site
+from gallery_service.web.invalid_fields import checked
 from ingest.workspace import Workspace
 from models.bundle import BundleError, ModelStore
 
@@ -113,7 +114,8 @@ def erase(
     """First what would go; once that is confirmed, it goes."""
     info = describe_site(site, caller)
     clock = SiteClock(info.timezone)
-    wanted = ErasureRequest(
+    wanted = checked(
+        ErasureRequest,
         tracklets=tracklets.split(),
         camera=camera or None,
         since=clock.earliest(since, "From") if since else None,

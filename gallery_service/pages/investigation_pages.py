@@ -24,6 +24,7 @@ from gallery_service.pages.site_plan import Plan, draw_plan
 from gallery_service.search.site_info import describe_site
 from gallery_service.search.site_search import SiteSearch
 from gallery_service.web.endpoints import Site
+from gallery_service.web.invalid_fields import LARGEST_NUMBER, checked
 
 investigation_pages = APIRouter(prefix="/sites/{site}", default_response_class=HTMLResponse)
 
@@ -130,7 +131,9 @@ def change(
 ) -> Response:
     """Rename, describe, share, close or open it."""
     names = None if shared_with is None else [name for name in shared_with.replace(",", " ").split() if name]
-    wanted = schemas.InvestigationChange(title=title, purpose=purpose, notes=notes, status=status, shared_with=names)
+    wanted = checked(
+        schemas.InvestigationChange, title=title, purpose=purpose, notes=notes, status=status, shared_with=names
+    )
     cases.change(investigation_id, wanted)
     return go_to(request, f"/sites/{site.name}/investigations/{investigation_id}")
 
@@ -150,7 +153,7 @@ def change_hit(
     investigation_id: str,
     decision: Annotated[schemas.Decision | None, Form()] = None,
     tracklet: Annotated[str, Form()] = "",
-    erased: Annotated[int, Form()] = 0,
+    erased: Annotated[int, Form(ge=0, le=LARGEST_NUMBER)] = 0,
 ) -> Response:
     """Decide otherwise about a hit, or (without a decision) take it out; from the investigation's own page."""
     if decision is not None:

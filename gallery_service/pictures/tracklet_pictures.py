@@ -3,9 +3,9 @@ recorded."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from gallery_service.audit.recently import Recently
@@ -146,13 +146,23 @@ class TrackletPictures:
             self._clips_of = stamp
         return stamp
 
-    def _record_look(self, caller: Caller, action: str, tracklet: StoredTracklet, kind: str) -> None:
-        """Before it is shown: what cannot be recorded is not looked at."""
-        if self._recorded.has(caller.name, kind, tracklet.tracklet_id):
+    def record_look(self, caller: Caller, action: str, kind: str, thing: str, details: Mapping[str, Any]) -> None:
+        """Record that somebody looks at a picture, before it is shown: what cannot be recorded is not looked at. Again
+        within some minutes is the same look.
+
+        Args:
+            action: as the audit log has it.
+            kind, thing: what tells the picture from all others.
+            details: of the entry.
+        """
+        if self._recorded.has(caller.name, kind, thing):
             return
-        details = {"tracklet_id": tracklet.tracklet_id, "camera_id": tracklet.camera_id}
         self._gallery.record(caller, action, details)
-        self._recorded.add([(caller.name, kind, tracklet.tracklet_id)])
+        self._recorded.add([(caller.name, kind, thing)])
+
+    def _record_look(self, caller: Caller, action: str, tracklet: StoredTracklet, kind: str) -> None:
+        details = {"tracklet_id": tracklet.tracklet_id, "camera_id": tracklet.camera_id}
+        self.record_look(caller, action, kind, tracklet.tracklet_id, details)
 
     def _shard(self, tracklet: StoredTracklet) -> Shard:
         from ingest.shards import open_shard

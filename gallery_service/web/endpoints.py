@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request
@@ -264,7 +265,8 @@ async def healthz() -> Health:
 
 @router.get("/readyz", summary="Can every site be searched", responses={503: {"model": Health}})
 def readyz(request: Request, response: Response) -> Health:
-    """503 while a site cannot be searched; which one, what to do and what it runs on is for those who are signed in."""
+    """503 while a site cannot be searched; which one, what to do and what it runs on is for those who may see it."""
+    caller: Caller | None = request.state.caller
     states, providers, models, tracklets = {}, {}, {}, {}
     for name, site in sorted(sites_of(request).items()):
         try:
@@ -277,9 +279,16 @@ def readyz(request: Request, response: Response) -> Health:
     ready = all(state == "ready" for state in states.values())
     response.status_code = 200 if ready else 503
     status = "ready" if ready else "not ready"
-    if request.state.caller is None:
+    if caller is None:
         return Health(status=status)
-    return Health(status=status, sites=states, providers=providers, models=models, tracklets=tracklets)
+    told: dict[str, Mapping[str, object]] = {
+        "sites": states, "providers": providers, "models": models, "tracklets": tracklets
+    }  # fmt: skip
+    seen = {
+        kind: {name: value for name, value in of_sites.items() if caller.sees_site(name)}
+        for kind, of_sites in told.items()
+    }
+    return Health.model_validate({"status": status, **seen})
 
 
 @router.get("/metrics", summary="For Prometheus", response_class=PlainTextResponse)

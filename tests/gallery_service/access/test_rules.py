@@ -172,6 +172,17 @@ def test_a_route_without_a_rule_stops_the_service(tmp_path: Path) -> None:
         refuse_routes_without_a_rule(app)
 
 
+def test_readiness_tells_of_sites_that_one_may_see(guarded: GuardedService) -> None:
+    told = {}
+    for user in (None, "foreign-viewer", "narrow-viewer"):
+        with guarded.client(user) as client:
+            answer = client.get("/readyz").json()
+            assert answer["status"] == "ready"
+            told[user] = {kind: set(answer.get(kind) or {}) for kind in ("sites", "providers", "models", "tracklets")}
+    nothing: dict[str, set[str]] = {kind: set() for kind in ("sites", "providers", "models", "tracklets")}
+    assert told == {None: nothing, "foreign-viewer": nothing, "narrow-viewer": {kind: {"toy"} for kind in nothing}}
+
+
 def test_a_viewer_sees_the_crops_and_clips_of_investigations_and_no_others(
     guarded: GuardedService, tracklets: dict[str, str]
 ) -> None:

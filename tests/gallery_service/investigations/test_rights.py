@@ -153,6 +153,29 @@ def test_a_search_is_taken_in_only_by_whoever_made_it(search: SiteSearch, case: 
     assert Investigations(search, BEN).keep_query(case, found.query_id).asked_by == "ben"
 
 
+def test_filters_of_a_query_name_no_camera_that_its_reader_may_not_see(search: SiteSearch, case: str) -> None:
+    asked = SearchRequest(cameras=["cam1", "cam2"], exclude_cameras=["cam2"])
+    picture = QueryPicture(encode_jpeg(synthetic.query_crop(1)))
+    query_id = Investigations(search, ANN).search_pictures(case, [picture], asked, keep=False).query_id
+    told = {}
+    for who in (BEN, BEN_AT_1):
+        (kept,) = (one for one in Investigations(search, who).get(case).query_list if one.query_id == query_id)
+        told[who.cameras("toy")] = (kept.filters["cameras"], kept.filters["exclude_cameras"])
+    assert told == {BOTH: (["cam1", "cam2"], ["cam2"]), frozenset({"cam1"}): (["cam1"], [])}
+
+
+def test_a_look_at_a_kept_picture_is_recorded_once(search: SiteSearch, case: str) -> None:
+    cases = Investigations(search, BEN)
+    kept = next(one for one in cases.get(case).query_list if one.image_urls)
+    for _ in range(3):
+        assert cases.picture(case, kept.query_id, 0)
+    looks = [
+        json.loads(entry.details) for entry, _ in search.audit.newest(EntryFilter(action="query-picture"), None, 9)
+    ]
+    wanted = {"investigation": case, "query_id": kept.query_id, "number": 0}
+    assert [look for look in looks if look["query_id"] == kept.query_id] == [wanted]
+
+
 def test_every_change_is_recorded_with_its_purpose_and_by_ids_only(search: SiteSearch) -> None:
     before = search.audit.head()[0]
     cases = Investigations(search, ANN)

@@ -1,7 +1,8 @@
 """The gallery of one served site, as it is on disk now.
 
 A running service notices a new index run, a promoted model and a changed site.yaml by itself: before every request it
-compares one row, one small file and one modification time with what it has loaded.
+compares one row, one small file and one modification time with what it has loaded. Loading a large gallery takes long:
+meanwhile the one loaded before goes on answering.
 """
 
 from __future__ import annotations
@@ -66,12 +67,11 @@ class LiveGallery:
         self._database = gallery_database(self.workspace)
         self._opened: Hashable | None = None
         self._loaded: LoadedGallery | None = None
-        self._look_again = 0.0
-        self._tried: tuple[int, str | None] | None = None
-        self._failed_until = 0.0
+        self._next_attempt = 0.0
         self._complained: str | None = None
         self._opening = threading.Lock()
-        self._refreshing = threading.Lock()
+        self._rereading = threading.Lock()
+        self._loading = threading.Lock()
         self._probe = RecallProbe()
 
     @property
@@ -105,60 +105,70 @@ class LiveGallery:
 
     def current_site(self) -> SiteConfig:
         """The site, read again where site.yaml has changed."""
-        with self._refreshing:
+        with self._rereading:
             self._reread_site()
             return self._site
 
     # What is on disk.
 
-    def refresh(self) -> LoadedGallery:
+    def refresh(self, *, outdated: bool = False) -> LoadedGallery:
         """What can be searched now, loaded anew when it has changed.
+
+        That may be the one loaded before: while another thread loads, and for a while after a load that took long or
+        failed. Whoever meets a row in it that is gone says so.
+
+        Args:
+            outdated: the one returned before has shown to be out of date, which no pause excuses: this one is of now.
 
         Raises:
             NotIndexed: the site has no gallery yet; the message names the command to run.
             DatabaseUnavailable: its rows cannot be reached.
         """
-        with self._refreshing:
-            self._reread_site()
-            loaded = self._loaded
-            if loaded is not None and time.monotonic() < self._look_again:
-                return loaded
-            started = time.monotonic()
-            try:
-                found = self._load()
-                if found is not loaded:
-                    self._complained = None
-                self._loaded = loaded = found
-            except (NotIndexed, DatabaseUnavailable):
-                raise
-            except (ValueError, OSError, SQLAlchemyError) as error:
-                # A segment that vanished under a running index command, a model or a database that was damaged since:
-                # what is loaded is whole.
-                if loaded is None:
-                    raise NotIndexed(f"site '{self.name}' cannot be searched: {error}") from None
-                if str(error) != self._complained:  # once, not every few seconds for as long as it lasts
-                    _log.warning("keeping the gallery loaded before: %s", error)
-                self._complained = str(error)
-                self._failed_until = time.monotonic() + _AFTER_FAILURE_S
-            took = time.monotonic() - started
-            if took > 1:
-                self._look_again = time.monotonic() + _PAUSE_AFTER_LOADING * took
+        self.current_site()
+        loaded = self._loaded
+        if not self._loading.acquire(blocking=outdated or loaded is None):
+            assert loaded is not None
             return loaded
+        try:
+            loaded = self._loaded
+            # What could not be loaded a moment ago is not tried again, whoever asks.
+            pressing = outdated and self._complained is None
+            if loaded is not None and not pressing and time.monotonic() < self._next_attempt:
+                return loaded
+            return self._load_what_changed(loaded)
+        finally:
+            self._loading.release()
+
+    def _load_what_changed(self, loaded: LoadedGallery | None) -> LoadedGallery:
+        started = time.monotonic()
+        try:
+            found = self._load()
+            self._complained = None
+        except (NotIndexed, DatabaseUnavailable):
+            raise
+        except (ValueError, OSError, SQLAlchemyError) as error:
+            # A segment that vanished under a running index command, a model or a database that was damaged since: what
+            # is loaded is whole.
+            if loaded is None:
+                raise NotIndexed(f"site '{self.name}' cannot be searched: {error}") from None
+            if str(error) != self._complained:  # once, not every few seconds for as long as it lasts
+                _log.warning("keeping the gallery loaded before: %s", error)
+            found, self._complained = loaded, str(error)
+        ended = time.monotonic()
+        pause = _PAUSE_AFTER_LOADING * (ended - started) if ended - started > 1 else 0.0
+        self._next_attempt = ended + (pause if self._complained is None else max(pause, _AFTER_FAILURE_S))
+        return found
 
     def _load(self) -> LoadedGallery:
         """The gallery as it is on disk now: the loaded one where that has not changed."""
         repository = self.repository()
         current = ModelStore(self.workspace.models).current_version()
-        loaded, state = self._loaded, (repository.generation(), current)
-        if loaded is not None:
-            unchanged = state == (loaded.generation, loaded.current_model)
-            if unchanged or (state == self._tried and time.monotonic() < self._failed_until):
-                return loaded
-        self._tried = state
+        previous, state = self._loaded, (repository.generation(), current)
+        if previous is not None and state == (previous.generation, previous.current_model):
+            return previous
         version = model_versions(ModelStore(self.workspace.models), repository).serving
         if version is None:
             raise NotIndexed(self._no_gallery())
-        previous = self._loaded
         if previous is not None and previous.bundle.version == version:
             bundle, embedder = previous.bundle, previous.embedder
         else:
@@ -166,14 +176,19 @@ class LiveGallery:
         cameras = [camera.id for camera in self._site.cameras]
         while True:
             try:
-                return load_gallery(
+                found = load_gallery(
                     self.workspace.gallery, repository, bundle, embedder, cameras, *state, before=previous
                 )
+                break
             except SegmentError as error:
                 # Replaced by a compaction since the rows were read, or damaged: then the rest is searched on, and the
                 # index command makes it again.
                 if repository.remove_segments([error.name]):
                     _log.warning("%s", error)
+        with self._opening:
+            if self._repository is repository:  # else another database lies there now: the next to ask loads that
+                self._loaded = found
+        return found
 
     def _load_model(self, version: str) -> tuple[Bundle, Embedder]:
         from models.embedder import Embedder

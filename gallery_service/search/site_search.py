@@ -64,6 +64,27 @@ class SearchRequest:
     investigation: str | None = None
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What a search has found in one gallery.
+
+    Attributes:
+        query: what was searched for, float32 (D,).
+        filters: what was searched.
+        rows, scores: of the gallery, the best first.
+        stored: who they are; None for one that is gone, or whose id was given to another, since the gallery was loaded.
+        tracklet: that was searched for, if it was one.
+    """
+
+    gallery: LoadedGallery
+    query: NDArray[np.float32]
+    filters: SearchFilters
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    stored: list[StoredTracklet | None]
+    tracklet: StoredTracklet | None
+
+
 class SiteSearch(LiveGallery):
     """One site's gallery, ready to be asked. Safe to use from several threads; for the arguments see `LiveGallery`.
 
@@ -113,8 +134,20 @@ class SiteSearch(LiveGallery):
             ImageError: the bytes are not an image that is accepted.
             GalleryError: a filter is wrong, or the site has no gallery yet.
         """
-        gallery = self.refresh()
-        filters = self._filters(caller, gallery, request)
+        queries: dict[str, NDArray[np.float32]] = {}
+
+        def search(gallery: LoadedGallery) -> _Found:
+            filters = self._filters(caller, gallery, request)
+            version = gallery.bundle.version
+            if version not in queries:
+                queries[version] = self._embedded(gallery, pictures, what)
+            return self._find(caller, gallery, queries[version], request, filters)
+
+        found = self._up_to_date(self.refresh(), search)
+        assert found is not None
+        return self._answer(caller, found, request, pictures=pictures)
+
+    def _embedded(self, gallery: LoadedGallery, pictures: Sequence[QueryPicture], what: str) -> NDArray[np.float32]:
         self.waiting += 1
         try:
             with self._timed("wait"):
@@ -122,10 +155,9 @@ class SiteSearch(LiveGallery):
         finally:
             self.waiting -= 1
         try:
-            query = embed_person(gallery.embedder, pictures, what, self.settings.max_image_pixels, self._timed)
+            return embed_person(gallery.embedder, pictures, what, self.settings.max_image_pixels, self._timed)
         finally:
             self.embedding.release()
-        return self._answer(caller, gallery, query, request, filters, pictures=pictures)
 
     def search_tracklet(self, caller: Caller, tracklet_id: str, request: SearchRequest) -> SearchAnswer:
         """Find the tracklets that look like a tracklet of the gallery, which itself is left out.
@@ -133,14 +165,20 @@ class SiteSearch(LiveGallery):
         Raises:
             GalleryError: there is no such tracklet, a filter is wrong, or the site has no gallery yet.
         """
-        gallery = self.refresh()
-        filters = self._filters(caller, gallery, request, [tracklet_id])
-        tracklet = self.tracklet(caller, tracklet_id)
-        row = gallery.row(tracklet)
-        if row is None:
+
+        def search(gallery: LoadedGallery) -> _Found | None:
+            filters = self._filters(caller, gallery, request, [tracklet_id])
+            tracklet = self.tracklet(caller, tracklet_id)
+            row = gallery.row(tracklet)
+            if row is None:
+                return None
+            query = gallery.index.vectors(np.array([row], np.int64))[0]
+            return self._find(caller, gallery, query, request, filters, tracklet=tracklet)
+
+        found = self._up_to_date(self.refresh(), search)
+        if found is None:
             raise NotFound(self.no_tracklet(tracklet_id))
-        query = gallery.index.vectors(np.array([row], np.int64))[0]
-        return self._answer(caller, gallery, query, request, filters, tracklet=tracklet)
+        return self._answer(caller, found, request)
 
     def search_evidence(
         self, caller: Caller, gallery: LoadedGallery, evidence: Evidence, request: SearchRequest, known: Sequence[str]
@@ -157,8 +195,17 @@ class SiteSearch(LiveGallery):
         Raises:
             GalleryError: a filter is wrong.
         """
-        filters = self._filters(caller, gallery, request, known)
-        return self._answer(caller, gallery, evidence.prototype(), request, filters, evidence=evidence)
+        query = evidence.prototype()
+
+        def search(current: LoadedGallery) -> _Found:
+            if current.bundle.version != gallery.bundle.version:
+                current = gallery  # the evidence says nothing to another model
+            filters = self._filters(caller, current, request, known)
+            return self._find(caller, current, query, request, filters, evidence)
+
+        found = self._up_to_date(gallery, search)
+        assert found is not None
+        return self._answer(caller, found, request)
 
     def propose_boxes(self, frame: bytes) -> PersonBoxes:
         """Where people stand in a frame, so that one of them can be searched for; see `BoxProposer.propose`."""
@@ -203,17 +250,30 @@ class SiteSearch(LiveGallery):
         allowed[known[2]] = False
         return allowed
 
-    def _answer(
+    def _up_to_date(self, gallery: LoadedGallery, search: Callable[[LoadedGallery], _Found | None]) -> _Found | None:
+        """What a search finds; in the gallery of now, where this one turns out to be outdated: there, who is gone takes
+        up a place, and who has a new shard is not recognised.
+
+        Args:
+            gallery: to search first.
+            search: None when the gallery lacks what is searched for.
+        """
+        found = search(gallery)
+        if found is not None and None not in found.stored:
+            return found
+        # Also where it stays the same one: trying to load may take a while, in which somebody may be erased.
+        return search(self.refresh(outdated=True))
+
+    def _find(
         self,
         caller: Caller,
         gallery: LoadedGallery,
         query: NDArray[np.float32],
         request: SearchRequest,
         filters: SearchFilters,
-        pictures: Sequence[QueryPicture] = (),
-        tracklet: StoredTracklet | None = None,
         evidence: Evidence | None = None,
-    ) -> SearchAnswer:
+        tracklet: StoredTracklet | None = None,
+    ) -> _Found:
         reorders = request.rerank or evidence is not None
         wanted = max(request.top_k, _RERANK_CANDIDATES) if reorders else request.top_k
         with self._timed("search"):
@@ -226,11 +286,25 @@ class SiteSearch(LiveGallery):
             )
             rows, scores = rows[order], scores[order]
         rows, scores = rows[: request.top_k], scores[: request.top_k]
-        found = [(gallery.columns.tracklet_ids[row], gallery.shards[row]) for row in rows]
+        ids = [gallery.columns.tracklet_ids[row] for row in rows]
         with self._timed("rows"):
-            stored = self.visible(caller).tracklets([tracklet_id for tracklet_id, _ in found])
+            known = self.visible(caller).tracklets(ids)
+        stored = [
+            known[tracklet_id] if tracklet_id in known and known[tracklet_id].shard == gallery.shards[row] else None
+            for tracklet_id, row in zip(ids, rows, strict=True)
+        ]
+        return _Found(gallery, query, filters, rows, scores, stored, tracklet)
+
+    def _answer(
+        self,
+        caller: Caller,
+        found: _Found,
+        request: SearchRequest,
+        pictures: Sequence[QueryPicture] = (),
+    ) -> SearchAnswer:
+        gallery, filters, tracklet = found.gallery, found.filters, found.tracklet
         own_row = None if tracklet is None else gallery.row(tracklet)
-        likely = probabilities(gallery, query, rows, scores, caller.cameras(self.name), own_row)
+        likely = probabilities(gallery, found.query, found.rows, found.scores, caller.cameras(self.name), own_row)
         query_id, asked_at = uuid.uuid4().hex, time.time_ns() // 1000
         asked = json.dumps(
             {
@@ -250,10 +324,9 @@ class SiteSearch(LiveGallery):
             site=self.name,
             model_version=gallery.bundle.version,
             matches=[
-                self._match(stored[tracklet_id], float(score), probability)
-                for (tracklet_id, shard), score, probability in zip(found, scores, likely, strict=True)
-                # Else forgotten, or its id was given to another, since the index was loaded.
-                if tracklet_id in stored and stored[tracklet_id].shard == shard
+                self._match(stored, float(score), probability)
+                for stored, score, probability in zip(found.stored, found.scores, likely, strict=True)
+                if stored is not None
             ],
             notice=notice(self, gallery),
         )
@@ -276,11 +349,11 @@ class SiteSearch(LiveGallery):
         self.recent_queries.keep(
             AskedQuery(
                 query_id=query_id,
-                kind="refined" if evidence is not None else "image" if tracklet is None else "tracklet",
+                kind="image" if pictures else "refined" if tracklet is None else "tracklet",
                 asked_by=caller.name,
                 asked_at=asked_at,
                 model_version=gallery.bundle.version,
-                vector=query,
+                vector=found.query,
                 pictures=len(pictures),
                 tracklet=tracklet,
                 filters=asked,

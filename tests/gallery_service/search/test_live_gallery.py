@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import pytest
 
+from gallery_service.caller import LOCAL
+from gallery_service.erasure.erase import erase
+from gallery_service.errors import NotFound
 from gallery_service.indexing.build import build_gallery
 from gallery_service.search import live_gallery
 from gallery_service.search.live_gallery import LiveGallery
-from gallery_service.search.site_search import SiteSearch
+from gallery_service.search.site_search import SearchRequest, SiteSearch
 from gallery_service.settings import ServiceSettings
+from ingest.erasure_selection import Selection
 from ingest.site import SiteConfig
+from ingest.workspace import Workspace
+from models.bundle import ModelStore
+from models.images import encode_jpeg
 from tests.gallery_service import synthetic
-from tests.gallery_service.indexer import use_colours
+from tests.gallery_service.indexer import ColourEmbedder, use_colours
 
 SETTINGS = ServiceSettings(threads=1)
 
@@ -24,13 +34,41 @@ def colours(monkeypatch: pytest.MonkeyPatch) -> None:
     """Embed by colour, which spares every test the network."""
     monkeypatch.delitem(sys.modules, "models.embedder", raising=False)
     monkeypatch.setitem(sys.modules, "models.embedder", None)  # put back what was there afterwards
-    use_colours()
+
+    class Embedder(ColourEmbedder):
+        provider = "colours"
+
+    use_colours(Embedder)
+
+
+@dataclass
+class Load:
+    """What loading a gallery meets: it takes up to a minute, unless it may end."""
+
+    may_end: threading.Event = field(default_factory=threading.Event)
+    running: threading.Event = field(default_factory=threading.Event)
+    count: int = 0
 
 
 @pytest.fixture
-def search(site: SiteConfig, monkeypatch: pytest.MonkeyPatch) -> Iterator[SiteSearch]:
+def load(monkeypatch: pytest.MonkeyPatch) -> Load:
+    state, original = Load(), live_gallery.load_gallery
+    state.may_end.set()
+
+    def slowly(*arguments: object, **more: object) -> object:
+        state.count += 1
+        state.running.set()
+        found = original(*arguments, **more)  # type: ignore[arg-type]
+        assert state.may_end.wait(60)
+        return found
+
+    monkeypatch.setattr(live_gallery, "load_gallery", slowly)
+    return state
+
+
+@pytest.fixture
+def search(site: SiteConfig) -> Iterator[SiteSearch]:
     """The site, indexed, in a service that has loaded nothing yet."""
-    monkeypatch.setattr(live_gallery, "_PAUSE_AFTER_LOADING", 0.0)
     build_gallery(site, quiet=True)
     opened = SiteSearch(site, SETTINGS)
     yield opened
@@ -53,3 +91,97 @@ def test_a_model_that_takes_over_while_another_is_loaded_is_not_missed(
     assert search.refresh().bundle.version != new
     assert runs[0].serving_version == new
     assert search.refresh().bundle.version == new
+
+
+def pause(search: SiteSearch) -> None:
+    """As after a load that took long."""
+    search._next_attempt = time.monotonic() + 3600
+
+
+def found(search: SiteSearch, top_k: int = 5) -> list[str]:
+    answer = search.search_image(LOCAL, encode_jpeg(synthetic.query_crop(1)), SearchRequest(top_k=top_k))
+    return [match.tracklet_id for match in answer.matches]
+
+
+def erase_one(site: SiteConfig, tracklet_id: str) -> None:
+    """Erase somebody: all others of the recording get a new shard."""
+    chosen = Selection(tracklets=frozenset([tracklet_id]))
+    assert erase(site, chosen, asked={"tracklet": tracklet_id}, caller=LOCAL).clean
+
+
+def test_no_pause_costs_an_answer_who_is_still_there(search: SiteSearch, load: Load) -> None:
+    before = found(search, 50)
+    pause(search)
+    gone, *others = (tracklet_id for tracklet_id in before if tracklet_id.startswith("cam1/"))
+    erase_one(search.site, gone)
+    assert load.count == 1
+    assert len(found(search)) == 5
+    assert load.count == 2
+    pause(search)
+    assert found(search, 50) == [tracklet_id for tracklet_id in before if tracklet_id != gone]
+    assert load.count == 2, "nothing is gone from this one"
+    erase_one(search.site, others[0])
+    assert search.search_tracklet(LOCAL, others[1], SearchRequest()).matches
+    with pytest.raises(NotFound):
+        search.search_tracklet(LOCAL, others[0], SearchRequest())
+    assert load.count == 3
+
+
+def test_what_could_not_be_loaded_is_not_tried_with_every_search(
+    search: SiteSearch, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = next(tracklet_id for tracklet_id in found(search) if tracklet_id.startswith("cam1/"))
+    erase_one(search.site, gone)
+    tried = []
+
+    def broken(*_: object, **__: object) -> None:
+        tried.append(1)
+        raise OSError("disk")
+
+    monkeypatch.setattr(live_gallery, "load_gallery", broken)
+    monkeypatch.setattr(live_gallery, "_AFTER_FAILURE_S", 3600.0)
+    for _ in range(3):
+        assert gone not in found(search)
+    assert len(tried) == 1
+
+
+def test_while_a_gallery_is_loaded_the_one_before_answers(search: SiteSearch, load: Load) -> None:
+    everybody = found(search, 50)
+    gallery = search.refresh()
+    synthetic.add_shard(Workspace(search.site), 1, synthetic.walks_of(1, 2), sha256=synthetic.pseudo_sha256("new"))
+    build_gallery(search.site, quiet=True)
+    load.may_end.clear()
+    load.running.clear()
+    other = threading.Thread(target=search.refresh)
+    other.start()
+    assert load.running.wait(60)
+    assert search.refresh() is gallery
+    assert found(search, 50) == everybody
+    assert search.current_site() is search.site
+    load.may_end.set()
+    other.join()
+    assert len(found(search, 50)) == len(everybody) + 2
+
+
+def test_who_is_erased_while_a_gallery_is_loaded_is_in_no_answer(search: SiteSearch, load: Load) -> None:
+    """What is being loaded has them; whoever asks gets an answer without them, and with all others."""
+    everybody = found(search, 50)
+    new = synthetic.add_model(search.site, seed=2).version
+    build_gallery(search.site, quiet=True)
+    load.may_end.clear()
+    load.running.clear()
+    other = threading.Thread(target=search.refresh)
+    other.start()
+    assert load.running.wait(60)
+    gone = next(tracklet_id for tracklet_id in everybody if tracklet_id.startswith("cam1/"))
+    answers: list[list[str]] = []
+    asking = threading.Thread(target=lambda: answers.append(found(search, 50)))
+    erase_one(search.site, gone)
+    asking.start()
+    asking.join(0.5)
+    load.may_end.set()
+    asking.join()
+    other.join()
+    assert sorted(answers[0]) == sorted(set(everybody) - {gone})
+    assert search.refresh().bundle.version == new
+    assert ModelStore(Workspace(search.site).models).current_version() == new

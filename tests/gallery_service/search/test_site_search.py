@@ -337,7 +337,7 @@ def test_a_damaged_model_leaves_the_gallery_that_was_loaded(
     assert summarise_site(search, LOCAL).model_version == before.bundle.version
     assert caplog.text.count("keeping the gallery loaded before") == 1, "not tried with every request"
     monkeypatch.setattr("gallery_service.search.live_gallery._AFTER_FAILURE_S", 0.0)
-    search._failed_until = 0.0
+    search._next_attempt = 0.0
     tried: list[int] = []
     load = ModelStore.load
     monkeypatch.setattr(ModelStore, "load", lambda *arguments: tried.append(1) or load(*arguments))

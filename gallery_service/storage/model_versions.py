@@ -1,8 +1,9 @@
 """Which of a site's models searches use, and for which the gallery keeps vectors.
 
 A promoted model takes over in one step, once it has embedded what the model before it had and was checked; until then
-that one goes on serving, and new recordings are embedded for both. The model that a rollback would bring back is kept
-up to date as well, so that going back is one step, too.
+that one goes on serving, and new recordings are embedded for both. The last model before the live one that has taken
+over is kept up to date as well, so that going back is one step, too: also past models that were promoted and never took
+over.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ class ModelVersions:
 
     Attributes:
         live: what models/current names, None before the first promotion.
-        serving: what searches use: the live one if it has taken over, else the one before it; None before the first.
-        previous: what a rollback brings back, where the gallery has vectors of it.
+        serving: what searches use: the live one if it has taken over, else `previous`; None before the first.
+        previous: the last promoted before the live one that has taken over.
     """
 
     live: str | None
@@ -41,7 +42,8 @@ def model_versions(store: ModelStore, repository: GalleryRepository) -> ModelVer
         BundleError: `models/current` cannot be read.
     """
     completed = [version for version in repository.completed_versions() if (store.folder / version).is_dir()]
-    live, before = store.current_version(), store.previous_version()
-    previous = before if before in completed else None
+    live = store.current_version()
+    before = [version for version in store.history() if version in completed and version != live]
+    previous = before[-1] if before else None
     serving = live if live in completed else previous or next(iter(completed), None)
     return ModelVersions(live, serving, previous)

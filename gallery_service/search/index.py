@@ -131,6 +131,10 @@ class TrackletIndex:
         rows = self._bounds.highest(coded, k, some)[1][:k]
         return self._refine(exact, k, rows, np.full(k, np.inf))
 
+    def cosines(self, query: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The cosines of some rows as `search` has them, float64 (len(rows),)."""
+        return self._cosines(query.astype(np.float64), rows)
+
     def _coded_query(self, query: NDArray[np.float64]) -> tuple[NDArray[np.float32], float]:
         """The query to multiply codes with, and what to add so that the product is an upper bound of the cosine."""
         # Not by BLAS, which wakes all cores for so little.

@@ -23,7 +23,8 @@ def recall_at_10(gallery: LoadedGallery, row: int) -> float:
         index.vectors(np.arange(start, min(start + _BLOCK, len(index)))) @ query
         for start in range(0, len(index), _BLOCK)
     ]
-    cosines = np.concatenate(products)
+    # As the index has it, products above 1, of vectors rounded up, are cosines of 1.
+    cosines = np.clip(np.concatenate(products), -1.0, 1.0)
     k = min(K, len(cosines))
     last = np.partition(cosines, len(cosines) - k)[len(cosines) - k]
     found, _ = index.search(query, k)

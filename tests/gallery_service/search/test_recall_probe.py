@@ -32,6 +32,15 @@ def test_an_exact_index_finds_all(count: int) -> None:
     assert all(recall_at_10(gallery, row) == 1.0 for row in range(min(count, 20)))
 
 
+def test_vectors_that_hardly_differ_are_all_found() -> None:
+    """Rounded to float16, some are longer than 1: the product with those is the highest, their cosine is not."""
+    one, *others = vectors(301).astype(np.float64)
+    alike = one + 3e-3 * np.stack(others)
+    alike /= np.linalg.norm(alike, axis=1, keepdims=True)
+    gallery = SimpleNamespace(index=TrackletIndex(alike.astype(np.float16)))
+    assert all(recall_at_10(gallery, row) == 1.0 for row in range(300))
+
+
 def test_lost_hits_are_seen() -> None:
     gallery = SimpleNamespace(index=Forgetful(vectors(300)))
     assert np.mean([recall_at_10(gallery, row) for row in range(40)]) < 0.75

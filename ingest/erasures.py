@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.atomic import make_folder
+
 _COVERED = 0.5
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -116,7 +118,7 @@ def add_erasures(path: Path, erasures: Sequence[Erasure]) -> None:
             _check(erasure)
         except ValueError as error:
             raise ErasureError(f"{erasure}: not an erasure ({error})") from None
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     # In one piece: an ingest and somebody who erases may add at once.
     lines = "".join(json.dumps(_with_checksum(erasure.to_json())) + "\n" for erasure in erasures).encode()
     with path.open("ab", buffering=0) as file:

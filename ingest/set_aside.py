@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ingest.workspace import Workspace
-from models.atomic import write_json
+from models.atomic import make_folder, write_json
 
 TRIES = 3
 
@@ -76,6 +76,6 @@ class SetAside:
         return again
 
     def _save(self) -> None:
-        self._file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self._file.parent)
         failures = {key: asdict(failure) for key, failure in sorted(self._failures.items())}
         write_json(self._file, {"schema": 1, "failures": failures})

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ingest.recording_time import RecordingStart
 from ingest.shards import CROPS, MANIFEST, MANIFEST_SCHEMA, SCHEMA, SUMMARY, TRACKLETS, TRACKLETS_SCHEMA, Shard
 from ingest.tracklets import Tracklet
-from models.atomic import sha256_file, write_json
+from models.atomic import make_folder, sha256_file, write_json
 
 _ROWS_AT_ONCE = 256
 
@@ -34,7 +34,8 @@ class ShardWriter:
     """
 
     def __init__(self, folder: Path, camera_id: str, video_id: str, start: RecordingStart) -> None:
-        folder.mkdir(parents=True)
+        make_folder(folder.parent)
+        folder.mkdir()
         self._folder = folder
         self._camera_id = camera_id
         self._video_id = video_id
@@ -117,7 +118,8 @@ def copy_without(
         folder: is created; must not exist.
         summary: of the copy; its counts of tracklets and crops, and what ground truth says of tracklets, are put right.
     """
-    folder.mkdir(parents=True)
+    make_folder(folder.parent)
+    folder.mkdir()
     tracklets = [row for row in shard.tracklets().to_pylist() if row["tracklet_id"] not in gone]
     crops = [
         row for row in shard.crops().to_pylist() if row["tracklet_id"] not in gone and row["crop_id"] not in gone_crops

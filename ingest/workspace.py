@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ingest.site import SiteConfig, sites_folder
-from models.atomic import write_json
+from models.atomic import make_folder, write_json
 
 _LOCK, _GALLERY_LOCK = ".lock", ".lock-gallery"
 _STAGE = re.compile(r"[a-z][a-z0-9_-]{0,39}")
@@ -88,7 +88,7 @@ class Workspace:
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:
-        self.root.mkdir(parents=True, exist_ok=True)
+        make_folder(self.root)
         path = self.root / name
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -135,7 +135,7 @@ class Workspace:
     def write_status(self, stage: str, content: dict[str, Any]) -> None:
         """Replace `status/<stage>.json`; `schema: 1` is added."""
         path = self._status_file(stage)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write_json(path, {"schema": 1, **content})
 
     def read_status(self, stage: str) -> dict[str, Any] | None:

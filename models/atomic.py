@@ -26,6 +26,16 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(folder: Path) -> None:
+    """Make ``folder`` and those above it where they are missing, durably: a file that is on disk can only be found
+    through the names of all its folders."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)  # somebody else may have been faster
+    fsync_folder(folder.parent)
+
+
 def write_bytes(path: str | Path, data: bytes) -> None:
     """Write ``data`` to ``path``, replacing what was there, so that a reader sees the old content or the new, never a
     part. The folder must exist."""

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from models.atomic import publish_folder, sha256_file, write_json, write_text
+from models.atomic import make_folder, publish_folder, sha256_file, write_json, write_text
 from models.matching.calibration import Calibration, CalibrationError, calibration_json, read_calibration
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def write_bundle(
         if present.version == version:
             return present
         raise BundleError(f"{out_dir}: holds version {present.version}, not {version}; choose another folder")
-    out_dir.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out_dir.parent)
     _remove_leftovers(out_dir)
     temporary = out_dir.parent / f".{out_dir.name}.{os.getpid()}.tmp"
     temporary.mkdir()

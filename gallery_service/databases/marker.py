@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gallery_service.errors import GalleryError
-from models.atomic import write_text
+from models.atomic import make_folder, write_text
 
 _BEGUN = "begun"
 
@@ -49,7 +49,7 @@ def read_marker(path: Path) -> Marker | None:
 
 def write_marker(path: Path, marker: Marker) -> None:
     """Write the file, and its folder where that is missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_text(path, f"{marker.id}\n" if marker.made else f"{marker.id} {_BEGUN}\n")
 
 

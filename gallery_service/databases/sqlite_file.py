@@ -16,6 +16,7 @@ from sqlalchemy.exc import DatabaseError
 from gallery_service.databases.database import Contents, Database
 from gallery_service.databases.migration import is_current, migrating, upgrade, write_only_this_schema
 from gallery_service.errors import DatabaseUnavailable, GalleryError
+from models.atomic import make_folder
 
 _WAIT_S = 30.0
 _MOST_SHOWN = 20
@@ -55,7 +56,7 @@ class SqliteFile(Database):
     def open(self) -> Engine:
         """As `Database.open`."""
         path, contents = self.place, self._contents
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         # A new file is not for everybody on the machine: its rows are about people, and passwords are among them.
         path.touch(mode=0o660)
         # Nor do they belong into logs.

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from gallery_service.errors import GalleryError, NotFound
 from ingest.erasures import Erasure
 from ingest.workspace import Workspace
-from models.atomic import write_json
+from models.atomic import make_folder, write_json
 
 _ID = re.compile(r"e-\d{8}T\d{6}-[0-9a-f]{8}")
 
@@ -114,7 +114,7 @@ def orders_folder(workspace: Workspace) -> Path:
 def write_order(workspace: Workspace, order: Order) -> Path:
     """Write an order or a proof, whole or not at all."""
     folder = orders_folder(workspace)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     path = folder / f"{order.erasure_id}.json"
     write_json(path, order.as_json())
     return path

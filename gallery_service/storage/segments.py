@@ -32,9 +32,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gallery_service.errors import SegmentError
+from gallery_service.errors import GalleryError, SegmentError
 from gallery_service.storage.own_memory import own_memory
-from models.atomic import write_bytes
+from models.atomic import make_folder, write_bytes
 
 SUFFIX = ".safetensors"
 UNTIMED = "untimed"
@@ -178,7 +178,7 @@ def write_segment(gallery: Path, segment: Segment) -> str:
     header = content[: 8 + int.from_bytes(content[:8], "little")]
     name = f"{segment.model_version}/{segment.camera_id}/{segment.day}/{_digest(header)}"
     path = segment_path(gallery, name)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_bytes(path, content)
     return name
 
@@ -194,6 +194,7 @@ def read_segment(gallery: Path, name: str, tensors: Collection[str] = tuple(_DTY
 
     Raises:
         SegmentError: it is missing or damaged, or the name is another's.
+        GalleryError: a newer version of this program wrote it.
         OSError: it is there and cannot be read.
     """
     path = segment_path(gallery, name)
@@ -222,6 +223,9 @@ def _read(file: FileIO, name: str, wanted: Collection[str]) -> Segment:
     try:
         layout = json.loads(header[8:])
         description = json.loads(layout.pop("__metadata__")["segment"])
+        if description["schema"] > SCHEMA:
+            # Not damaged: who took it for that would forget it, and embed everything again.
+            raise GalleryError(f"vectors {name}: written by a newer version of this program; update this one")
         if description["schema"] != SCHEMA:
             raise _Damaged(f"schema {description['schema']}, this program reads {SCHEMA}")
         if size != len(header) + max(entry["data_offsets"][1] for entry in layout.values()):
@@ -233,6 +237,8 @@ def _read(file: FileIO, name: str, wanted: Collection[str]) -> Segment:
         place = (description["model_version"], description["camera_id"], description["day"])
         shards, counts = [shard for shard, _ in description["shards"]], [count for _, count in description["shards"]]
         tracklet_ids = description["tracklet_ids"]
+    except GalleryError:
+        raise
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise _Damaged(f"its header is no segment's: {error!r}") from None
     if "/".join(place) != name.rsplit("/", 1)[0]:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from models.atomic import publish_folder, sha256_file, write_bytes, write_json, write_text
+from models import atomic
+from models.atomic import make_folder, publish_folder, sha256_file, write_bytes, write_json, write_text
 
 
 def test_writes_replace_what_was_there(tmp_path: Path) -> None:
@@ -75,6 +76,19 @@ def test_publish_folder_does_not_replace_an_empty_folder(tmp_path: Path) -> None
     (tmp_path / "final").mkdir()
     with pytest.raises(FileExistsError):
         publish_folder(tmp_path / ".new.tmp", tmp_path / "final")
+
+
+def test_folders_are_made_and_every_new_name_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(atomic, "fsync_folder", synced.append)
+    (tmp_path / "a").mkdir()
+    for _ in range(2):
+        make_folder(tmp_path / "a/b/c")
+    assert (tmp_path / "a/b/c").is_dir()
+    assert synced == [tmp_path / "a", tmp_path / "a/b"]
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(FileExistsError):
+        make_folder(tmp_path / "file")
 
 
 def test_sha256_file(tmp_path: Path) -> None:

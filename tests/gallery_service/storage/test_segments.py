@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gallery_service.errors import SegmentError
+from gallery_service.errors import GalleryError, SegmentError
+from gallery_service.storage import segments
 from gallery_service.storage.segments import (
+    SCHEMA,
     UNTIMED,
     Segment,
     day_of,
@@ -151,6 +153,16 @@ def test_a_segment_in_the_wrong_place_is_refused(tmp_path: Path) -> None:
     segment_path(tmp_path, name).rename(segment_path(tmp_path, other))
     with pytest.raises(SegmentError, match=f"belongs to m-1/cam1/{DAY}"):
         read_segment(tmp_path, other)
+
+
+def test_one_of_a_newer_version_is_not_taken_for_a_damaged_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that goes on through an update would forget it, and everything would be embedded again."""
+    monkeypatch.setattr(segments, "SCHEMA", SCHEMA + 1)
+    newer = write_segment(tmp_path, some_segment())
+    monkeypatch.undo()
+    with pytest.raises(GalleryError, match="newer version") as refused:
+        read_segment(tmp_path, newer)
+    assert not isinstance(refused.value, SegmentError)
 
 
 def test_a_missing_segment_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:

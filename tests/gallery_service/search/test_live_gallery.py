@@ -87,6 +87,7 @@ def test_a_model_that_takes_over_while_another_is_loaded_is_not_missed(
             runs.append(build_gallery(search.site, quiet=True))
         return load_model(live, version)
 
+    monkeypatch.setattr(live_gallery, "_PAUSE_AFTER_LOADING", 0.0)
     monkeypatch.setattr(LiveGallery, "_load_model", slowly)
     assert search.refresh().bundle.version != new
     assert runs[0].serving_version == new

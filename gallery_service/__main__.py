@@ -266,8 +266,9 @@ def serve(
         from gallery_service.search.site_search import SiteSearch
         from gallery_service.settings import ServiceSettings
         from gallery_service.web.app import create_app
+        from gallery_service.web.certificate import Certificate
         from gallery_service.web.request_log import configure_log
-        from gallery_service.web.serving import Certificate, address_of, is_loopback, listening_socket, run
+        from gallery_service.web.serving import address_of, is_loopback, listening_socket, run
         from ingest.site import load_site
 
         settings = ServiceSettings()

@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-import ssl
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
 
 from gallery_service.errors import GalleryError
 from gallery_service.settings import ServiceSettings
+from gallery_service.web.certificate import Certificate
 from gallery_service.web.patience import PatientProtocol
+
+_LOOK_FOR_CERTIFICATE_S = 10
 
 
 def listening_socket(host: str, port: int, *, has_users: bool, names: Sequence[str] = ()) -> socket.socket:
@@ -76,50 +76,6 @@ def is_loopback(listening: socket.socket) -> bool:
     return ipaddress.ip_address(listening.getsockname()[0]).is_loopback
 
 
-@dataclass(frozen=True)
-class Certificate:
-    """The files, in PEM format, that let the service speak TLS itself."""
-
-    certificate: Path
-    key: Path
-
-    def check(self) -> None:
-        """Fail before anything is served.
-
-        Raises:
-            GalleryError: one of them cannot be read, or they are no certificate and its key.
-        """
-        for option, path in (("--ssl-certfile", self.certificate), ("--ssl-keyfile", self.key)):
-            try:
-                path.read_bytes()
-            except OSError as error:
-                raise GalleryError(
-                    f"{option} {path}: cannot be read ({error.strerror}); give a file in PEM format that may be read"
-                ) from None
-        try:
-            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
-                self.certificate, self.key, self._refuse_password
-            )
-        except ssl.SSLError as error:
-            reason = error.reason or str(error)
-            if "MISMATCH" in reason or reason == "NO_CERTIFICATE_ASSIGNED":  # the latter where even its kind is another
-                raise GalleryError(
-                    f"--ssl-keyfile {self.key}: is not the key of the certificate in {self.certificate}; give the two "
-                    "that were made together"
-                ) from None
-            raise GalleryError(
-                f"--ssl-certfile {self.certificate}, --ssl-keyfile {self.key}: one of them is not in PEM format, or "
-                f"holds something else ({reason}); give a certificate and its private key"
-            ) from None
-
-    def _refuse_password(self) -> str:
-        # Else OpenSSL would ask for it at the terminal, where nobody may be.
-        raise GalleryError(
-            f"--ssl-keyfile {self.key}: is protected by a password; give a key without one, which only the service may "
-            "read"
-        )
-
-
 def run(
     app: FastAPI,
     listening: socket.socket,
@@ -137,6 +93,10 @@ def run(
     class Protocol(PatientProtocol):
         header_timeout_s = settings.header_timeout_s
 
+    async def renew() -> None:
+        if certificate is not None and config.ssl is not None:
+            certificate.renew(config.ssl)
+
     config = uvicorn.Config(
         app,
         http=Protocol,
@@ -146,6 +106,8 @@ def run(
         server_header=False,
         limit_concurrency=settings.max_connections,
         timeout_graceful_shutdown=settings.shutdown_s,
+        callback_notify=renew,
+        timeout_notify=_LOOK_FOR_CERTIFICATE_S,
         ssl_certfile=None if certificate is None else certificate.certificate,
         ssl_keyfile=None if certificate is None else certificate.key,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import socket
@@ -20,6 +21,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
+
+from gallery_service.web.certificate import Certificate
 
 from ..conftest import copy_site, run_service
 from .conftest import PASSWORD, GuardedService
@@ -132,6 +135,65 @@ def test_plain_http_gets_no_answer_and_silence_is_not_borne_with(encrypted: Encr
         assert silent.recv(1) == b""
     assert time.monotonic() - began < 20
     assert httpx.get(f"{encrypted.url}/healthz", verify=encrypted.trusting).status_code == 200
+
+
+def shown(context: ssl.SSLContext) -> bytes:
+    """The certificate that a server with this context shows, DER."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    client = trusting.wrap_bio(to_client, to_server)
+    server = context.wrap_bio(to_server, to_client, server_side=True)
+    for side in (client, server, client):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    return client.getpeercert(binary_form=True) or b""
+
+
+def test_a_renewed_certificate_is_taken_up_once_it_fits_its_key(
+    pair: Pair, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    new = make_pair(tmp_path, "new")
+    live = Pair(tmp_path / "live.pem", tmp_path / "live.key")
+    live.certificate.write_bytes(pair.certificate.read_bytes())
+    live.key.write_bytes(pair.key.read_bytes())
+    certificate, context = Certificate(live.certificate, live.key), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(live.certificate, live.key)
+    before = shown(context)
+    certificate.renew(context)
+    assert shown(context) == before
+    for half in (new.certificate.read_bytes(), b"", b"no PEM"):
+        live.certificate.write_bytes(half)
+        for _ in range(2):
+            certificate.renew(context)
+        assert shown(context) == before
+    live.certificate.unlink()
+    certificate.renew(context)
+    assert shown(context) == before
+    assert len(caplog.records) == 4, "each state is complained about once"
+    live.certificate.write_bytes(new.certificate.read_bytes())
+    live.key.write_bytes(new.key.read_bytes())
+    certificate.renew(context)
+    assert shown(context) == ssl.PEM_cert_to_DER_cert(new.certificate.read_text())
+
+
+def test_a_running_service_takes_it_up(guarded: GuardedService, built_gallery: Path, tmp_path: Path) -> None:
+    live, new = make_pair(tmp_path, "live"), make_pair(tmp_path, "new")
+    env = {"CALR_SITES": str(database(guarded).parent)}
+    options = ("--ssl-certfile", str(live.certificate), "--ssl-keyfile", str(live.key))
+    old, trusting = (ssl.create_default_context(cafile=one.certificate) for one in (live, new))
+    with run_service(copy_site(built_gallery, tmp_path / "site").folder, env=env, options=options) as running:
+        assert httpx.get(f"{running.url}/healthz", verify=old).status_code == 200
+        for one, other in ((live.certificate, new.certificate), (live.key, new.key)):
+            one.write_bytes(other.read_bytes())
+        give_up = time.monotonic() + 60
+        while True:
+            try:
+                assert httpx.get(f"{running.url}/healthz", verify=trusting).status_code == 200
+                break
+            except httpx.ConnectError:
+                assert time.monotonic() < give_up
+                time.sleep(0.5)
 
 
 def refused(site: Path, *options: object) -> str:

@@ -31,6 +31,8 @@ class ServiceSettings(BaseSettings):
         session_idle_minutes: and after so long without a request.
         look_every_s: how often it looks by itself whether a site has changed, so that what was erased leaves its memory
             though nobody asks it anything.
+        reload_wait_s: how long a request waits for a changed gallery that is being loaded, before it is answered from
+            the one before.
         shutdown_s: how long running requests may take after Ctrl-C.
     """
 
@@ -52,4 +54,5 @@ class ServiceSettings(BaseSettings):
     session_hours: Annotated[float, Field(gt=0)] = 12.0
     session_idle_minutes: Annotated[float, Field(gt=0)] = 60.0
     look_every_s: Annotated[float, Field(gt=0)] = 5.0
+    reload_wait_s: Annotated[float, Field(ge=0)] = 2.0
     shutdown_s: Annotated[int, Field(ge=0)] = 5

@@ -2,7 +2,7 @@
 
 A running service notices a new index run, a promoted model and a changed site.yaml by itself: before every request it
 compares one row, one small file and one modification time with what it has loaded. Loading a large gallery takes long:
-meanwhile the one loaded before goes on answering.
+whoever asks meanwhile waits a moment, and is answered from the one loaded before if that was not enough.
 """
 
 from __future__ import annotations
@@ -114,8 +114,8 @@ class LiveGallery:
     def refresh(self, *, outdated: bool = False) -> LoadedGallery:
         """What can be searched now, loaded anew when it has changed.
 
-        That may be the one loaded before: while another thread loads, and for a while after a load that took long or
-        failed. Whoever meets a row in it that is gone says so.
+        That may be the one loaded before: while another thread takes long to load, and for a while after a load that
+        took long or failed. Whoever meets a row in it that is gone says so.
 
         Args:
             outdated: the one returned before has shown to be out of date, which no pause excuses: this one is of now.
@@ -126,7 +126,8 @@ class LiveGallery:
         """
         self.current_site()
         loaded = self._loaded
-        if not self._loading.acquire(blocking=outdated or loaded is None):
+        must_wait = outdated or loaded is None
+        if not self._loading.acquire(timeout=-1 if must_wait else self.settings.reload_wait_s):
             assert loaded is not None
             return loaded
         try:

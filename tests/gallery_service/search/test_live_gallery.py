@@ -26,8 +26,6 @@ from models.images import encode_jpeg
 from tests.gallery_service import synthetic
 from tests.gallery_service.indexer import ColourEmbedder, use_colours
 
-SETTINGS = ServiceSettings(threads=1)
-
 
 @pytest.fixture(autouse=True)
 def colours(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +68,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Load:
 def search(site: SiteConfig) -> Iterator[SiteSearch]:
     """The site, indexed, in a service that has loaded nothing yet."""
     build_gallery(site, quiet=True)
-    opened = SiteSearch(site, SETTINGS)
+    opened = SiteSearch(site, ServiceSettings(threads=1, reload_wait_s=0.1))
     yield opened
     opened.close()
 
@@ -162,6 +160,21 @@ def test_while_a_gallery_is_loaded_the_one_before_answers(search: SiteSearch, lo
     load.may_end.set()
     other.join()
     assert len(found(search, 50)) == len(everybody) + 2
+
+
+def test_what_is_loaded_in_a_moment_is_waited_for(search: SiteSearch, load: Load) -> None:
+    search.settings.reload_wait_s = 60
+    everybody = found(search, 50)
+    synthetic.add_shard(Workspace(search.site), 1, synthetic.walks_of(1, 2), sha256=synthetic.pseudo_sha256("new"))
+    build_gallery(search.site, quiet=True)
+    load.may_end.clear()
+    load.running.clear()
+    other = threading.Thread(target=search.refresh)
+    other.start()
+    assert load.running.wait(60)
+    threading.Timer(0.3, load.may_end.set).start()
+    assert len(found(search, 50)) == len(everybody) + 2
+    other.join()
 
 
 def test_who_is_erased_while_a_gallery_is_loaded_is_in_no_answer(search: SiteSearch, load: Load) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session, load_only
 
 from gallery_service.investigations.tables import HitRow, QueryRow
 from ingest.erasures import Erasure, load_erasures
-from ingest.shards import ShardError, list_shards
+from ingest.shards import ShardError, newest_shards
 from ingest.workspace import Workspace
 
 
@@ -74,12 +74,16 @@ def scrub_erased(workspace: Workspace, engine: Engine, at: int) -> int:
 
 
 def _named(engine: Engine, recordings: Iterable[str]) -> set[_Part]:
-    with Session(engine) as session:
+    wanted = set(recordings)
+    if not wanted:
+        return set()
+    # As a writer, so that nobody is amid writing: who began before the erasure was written down has ended then, and who
+    # begins later sees it.
+    with engine.connect().execution_options(writes=True) as connection, Session(connection) as session:
         found = set()
         for row in (HitRow, QueryRow):
             columns = [getattr(row, name) for name in _COLUMNS]
             found |= {_Part(*one) for one in session.execute(select(*columns).where(row.tracklet_id.is_not(None)))}
-        wanted = set(recordings)
         return {part for part in found if part.recording_sha256 in wanted}
 
 
@@ -88,12 +92,12 @@ def _reaches(erasures: Iterable[Erasure], part: _Part) -> bool:
 
 
 def _still_there(workspace: Workspace, parts: set[_Part]) -> set[_Part]:
-    """Those that a shard still holds, or whose shard nobody can read now."""
+    """Those that a shard still holds, be it of a camera that is left out now, or whose shard nobody can read now."""
     there: set[_Part] = set()
     wanted: dict[tuple[str, str], set[_Part]] = {}
     for part in parts:
         wanted.setdefault((part.camera_id, part.recording_sha256), set()).add(part)
-    for shard in list_shards(workspace) if wanted else []:
+    for shard in newest_shards(workspace) if wanted else []:
         mine = wanted.get((shard.camera_id, shard.video_sha256), set())
         if not mine:
             continue

@@ -19,12 +19,22 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from gallery_service.audit.trail import AuditTrail
 from gallery_service.caller import Caller, Role
+from gallery_service.erasure.erased_tracklets import ErasedTracklets
 from gallery_service.errors import Conflict, NotFound
 from gallery_service.investigations.tables import HitRow, InvestigationRow, QueryPictureRow, QueryRow, ReaderRow
 from gallery_service.storage.repository import StoredTracklet
 
 MAX_QUERIES = 500
 MAX_HITS = 5000
+
+
+@dataclass(frozen=True)
+class _Named:
+    """As much of a tracklet as tells whether it was erased."""
+
+    tracklet_id: str
+    camera_id: str
+    recording_sha256: str
 
 
 @dataclass(frozen=True)
@@ -52,11 +62,13 @@ class InvestigationRepository:
         caller: who asks.
         site: its name, for the caller's rights.
         trail: the site's audit log.
+        erased: who was erased at the site.
     """
 
-    def __init__(self, engine: Engine, caller: Caller, site: str, trail: AuditTrail) -> None:
+    def __init__(self, engine: Engine, caller: Caller, site: str, trail: AuditTrail, erased: ErasedTracklets) -> None:
         self._engine = engine
         self._trail = trail
+        self._erased = erased
         self._caller = caller
         self._cameras = caller.cameras(site)
 
@@ -166,11 +178,12 @@ class InvestigationRepository:
         is there already stays as it is, but for pictures that it lacks.
 
         Raises:
-            NotFound: as `get`.
+            NotFound: as `get`; or the tracklet that it started from was erased.
             Conflict: the investigation is closed, or full.
         """
         with self._writing() as session:
             row = self._touch(session, investigation_id, at, to_work=True)
+            self._refuse_erased(query)
             number = row.number
             key = (QueryRow.investigation == number, QueryRow.query_id == query["query_id"])
             if not session.execute(select(exists().where(*key))).scalar_one():
@@ -242,12 +255,13 @@ class InvestigationRepository:
                 an earlier decision.
 
         Raises:
-            NotFound: as `get`.
+            NotFound: as `get`; or the tracklet was erased.
             Conflict: the investigation is closed, or full.
         """
         same = ("tracklet_id", "start_pts_s", "end_pts_s")
         with self._writing() as session:
             row = self._touch(session, investigation_id, at, to_work=True)
+            self._refuse_erased(tracklet)
             of_this = HitRow.investigation == row.number
             known = session.scalars(
                 select(HitRow).where(of_this, *(getattr(HitRow, name) == tracklet[name] for name in same))
@@ -333,6 +347,15 @@ class InvestigationRepository:
         if number is None:
             raise NotFound(f"there is no investigation {investigation_id[:60]!r}, or it is not shared with you")
         return number
+
+    def _refuse_erased(self, columns: dict[str, Any]) -> None:
+        """Refuse to write a tracklet's columns if it was erased. In the transaction that writes them: an erasure is
+        written down first and only then takes out what is there (`scrub_erased`), so either it finds the row or this
+        finds the erasure."""
+        if columns["tracklet_id"] is None:
+            return
+        if self._erased.among([_Named(**{name: columns[name] for name in _Named.__annotations__})]):
+            raise NotFound(f"tracklet {columns['tracklet_id']} was erased a moment ago")
 
     def _record(self, session: Session, action: str, investigation_id: str, purpose: str, **details: Any) -> None:
         self._trail.append(session, self._caller, action, {"investigation": investigation_id, **details}, purpose)

@@ -48,7 +48,7 @@ class Investigations:
     def __init__(self, site: SiteSearch, caller: Caller) -> None:
         self._site = site
         self._caller = caller
-        self._repository = InvestigationRepository(site.database(), caller, site.name, site.audit)
+        self._repository = InvestigationRepository(site.database(), caller, site.name, site.audit, site.erased)
 
     # Whole investigations.
 

@@ -263,7 +263,7 @@ class LiveGallery:
         return found
 
     def _is_investigated(self, caller: Caller, tracklet: StoredTracklet) -> bool:
-        return InvestigationRepository(self.database(), caller, self.name, self.audit).names(tracklet)
+        return InvestigationRepository(self.database(), caller, self.name, self.audit, self.erased).names(tracklet)
 
     def no_tracklet(self, tracklet_id: str) -> str:
         """What to say to somebody who asks for a tracklet that is not there for them."""

@@ -9,6 +9,7 @@ from gallery_service.access.database import service_database
 from gallery_service.access.repository import AccessRepository, OpenSession
 from gallery_service.caller import LOCAL, Role
 from gallery_service.databases.gallery import gallery_database
+from gallery_service.erasure.erased_tracklets import ErasedTracklets
 from gallery_service.investigations.repository import InvestigationRepository
 from gallery_service.storage.repository import GalleryRepository
 from ingest.site import SiteConfig
@@ -29,7 +30,9 @@ def live_in(site: SiteConfig) -> None:
     buried, *others = repository.crop_counts()
     repository.tombstone([buried[:2]])
     seen = list(repository.seen_by(None).tracklets([tracklet_id for _, tracklet_id, _ in others]).values())
-    cases = InvestigationRepository(repository.engine, LOCAL, site.name, repository.audit)
+    cases = InvestigationRepository(
+        repository.engine, LOCAL, site.name, repository.audit, ErasedTracklets(Workspace(site))
+    )
     for number, case in enumerate(CASES):
         columns = {"title": "Wäsche ☂ am Brunnen", "purpose": "case 7", "notes": "seen twice", "status": "open"}
         times = {"created_by": "eve", "created_at": NOW, "changed_at": NOW}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -9,6 +10,7 @@ import pytest
 
 from gallery_service.caller import LOCAL, Caller, Role
 from gallery_service.databases.gallery import gallery_database
+from gallery_service.errors import NotFound
 from gallery_service.indexing.build import build_gallery, compact_gallery
 from gallery_service.investigations.schemas import HitDecision, Investigation, NewInvestigation
 from gallery_service.investigations.service import Investigations
@@ -149,3 +151,44 @@ def test_a_recording_ingested_anew_erases_nothing_and_its_ids_mean_others(search
         ("missing", "confirmed"),
         ("present", "rejected"),
     ]
+
+
+@pytest.mark.parametrize("what", ["put_hit", "add_query"])
+def test_erased_between_the_look_at_the_tracklet_and_the_write(
+    search: SiteSearch, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    first = tracklets(search.site, "cam1")[0]
+    cases = Investigations(search, LOCAL)
+    cases.begin(NewInvestigation(title="t", purpose="p", investigation_id=CASE))
+    write = getattr(cases._repository, what)
+
+    def write_later(*args: object) -> object:
+        erase_first(search, 1, 1.0)
+        compact_gallery(search.site)
+        return write(*args)
+
+    monkeypatch.setattr(cases._repository, what, write_later)
+    with pytest.raises(NotFound, match="was erased a moment ago"):
+        if what == "put_hit":
+            cases.decide(CASE, first, HitDecision(decision="confirmed", note="red jacket"))
+        else:
+            cases.search_tracklet(CASE, first, SearchRequest())
+    assert (get(search).hits, get(search).query_list) == ([], [])
+
+
+def test_erased_while_a_hit_is_being_written(search: SiteSearch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever takes out what was erased waits for a hit that was not written yet when it was."""
+    first = tracklets(search.site, "cam1")[0]
+    cases = Investigations(search, LOCAL)
+    cases.begin(NewInvestigation(title="t", purpose="p", investigation_id=CASE))
+    erasing = threading.Thread(target=lambda: compact_gallery(search.site))
+
+    def erase_meanwhile(*_: object, **__: object) -> None:
+        erase_first(search, 1, 1.0)
+        erasing.start()
+        erasing.join(0.5)
+
+    monkeypatch.setattr(cases._repository, "_record", erase_meanwhile)  # the last step of the transaction
+    cases.decide(CASE, first, HitDecision(decision="confirmed", note="red jacket"))
+    erasing.join()
+    assert [(hit.state, hit.note) for hit in get(search).hits] == [("erased", "")]

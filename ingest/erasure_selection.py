@@ -15,8 +15,9 @@ from itertools import pairwise
 from typing import Any
 
 from ingest.erasures import Erasure
-from ingest.shards import Shard
+from ingest.shards import Shard, cameras_with_shards
 from ingest.site import SiteConfig
+from ingest.workspace import Workspace
 
 MARGIN_S = 0.5
 """Before its first and after its last sighting somebody was most likely seen too, if not well enough."""
@@ -67,6 +68,7 @@ def make_selection(
     """A selection as a person writes it: tracklets, or a camera with a time or `everything`.
 
     Args:
+        camera: of site.yaml, or one that was taken out and has left shards.
         since, until: ISO 8601; without an offset, in the site's timezone.
 
     Raises:
@@ -88,7 +90,9 @@ def make_selection(
     span = Span(_moment(site, since, "since", fold=0), _moment(site, until, "until", fold=1))
     if span.since is not None and span.until is not None and span.since > span.until:
         raise SelectionError(f"since ({since}) lies after until ({until}); swap them")
-    return Selection(spans={site.camera(camera).id: span})
+    if camera not in cameras_with_shards(Workspace(site)):
+        site.camera(camera)  # says which there are
+    return Selection(spans={camera: span})
 
 
 def _moment(site: SiteConfig, text: str | None, name: str, fold: int) -> datetime | None:
@@ -109,8 +113,12 @@ def _moment(site: SiteConfig, text: str | None, name: str, fold: int) -> datetim
 
 
 def expired(site: SiteConfig, now: datetime) -> Selection:
-    """What is older than its camera's retention, or else the site's."""
-    days = {camera.id: camera.retention_days or site.retention_days for camera in site.cameras}
+    """What is older than its camera's retention, or else the site's.
+
+    Cameras that were taken out of site.yaml count, since their shards stay.
+    """
+    days = dict.fromkeys(sorted(cameras_with_shards(Workspace(site))), site.retention_days)
+    days |= {camera.id: camera.retention_days or site.retention_days for camera in site.cameras}
     spans = {camera: Span(until=now - timedelta(days=count)) for camera, count in days.items() if count is not None}
     return Selection(spans=spans)
 

@@ -259,6 +259,12 @@ def newest_shards(workspace: Workspace, camera_id: str | None = None) -> list[Sh
     return sorted(newest.values(), key=lambda shard: (shard.camera_id, shard.shard_id))
 
 
+def cameras_with_shards(workspace: Workspace) -> set[str]:
+    """The cameras of which there are shards, those included that site.yaml no longer has."""
+    folders = workspace.shards.iterdir() if workspace.shards.is_dir() else ()
+    return {folder.name for folder in folders if folder.is_dir() and not folder.name.startswith(".")}
+
+
 def _all_shards(workspace: Workspace, camera_id: str | None) -> list[Shard]:
     if not workspace.shards.is_dir():
         return []

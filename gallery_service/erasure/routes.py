@@ -132,9 +132,12 @@ def read_erasure(site: Site, caller: Admin, erasure_id: str) -> dict[str, Any]:
 def _selection(config: SiteConfig, caller: Caller, wanted: ErasureRequest) -> Selection:
     # A camera that the caller may not see is none, as everywhere.
     seen = [camera for camera in config.cameras if caller.sees(config.name, camera.id)]
+    narrowed = config.model_copy(update={"cameras": seen})
     try:
+        if wanted.camera is not None and not caller.sees(config.name, wanted.camera):
+            narrowed.camera(wanted.camera)
         selection = make_selection(
-            config.model_copy(update={"cameras": seen}),
+            narrowed,
             tracklets=wanted.tracklets,
             camera=wanted.camera,
             since=wanted.since,

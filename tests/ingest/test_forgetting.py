@@ -22,7 +22,7 @@ from ingest.erasure_selection import Selection, Span, expired, make_selection, p
 from ingest.erasures import Erasure, add_erasures, load_erasures
 from ingest.forgetting import forget
 from ingest.recording import ingest_recording
-from ingest.shards import list_shards, load_crops, remove_leftovers
+from ingest.shards import list_shards, load_crops, newest_shards, remove_leftovers
 from ingest.site import Detector, camera_videos, load_site
 from ingest.workspace import Workspace
 from models.atomic import publish_folder
@@ -336,6 +336,24 @@ def pseudo_run(workspace: Workspace, name: str, shards: list[str] | None) -> Pat
 def test_what_cannot_be_meant_is_refused(site: Path, given: dict[str, object], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         make_selection(load_site(str(site)), **given)  # type: ignore[arg-type]
+
+
+def test_a_camera_that_was_taken_out_expires_and_can_be_erased(site: Path) -> None:
+    content = yaml.safe_load((site / "site.yaml").read_text())
+    content["cameras"] = content["cameras"][1:]
+    now = datetime(2026, 4, 15, tzinfo=UTC)
+    (site / "site.yaml").write_text(yaml.safe_dump(content))
+    config = load_site(str(site))
+    assert expired(config, now).spans == {}, "nobody has said for how long"
+    everything = make_selection(config, camera="cam1", everything=True)
+    assert everything.spans == {"cam1": Span()}
+    (site / "site.yaml").write_text(yaml.safe_dump({**content, "retention_days": 30}))
+    config = load_site(str(site))
+    assert expired(config, now).spans.keys() == {"cam1", "cam2"}
+    found = forget(config, expired(config, now))
+    assert {name.partition("/")[0] for name in found.tracklets} == {"cam1"}
+    assert [shard.crops().num_rows for shard in newest_shards(Workspace(config), "cam1")] == [0, 0]
+    assert forget(config, everything).tracklets == []
 
 
 def test_times_without_an_offset_are_the_sites(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ from ingest.forgetting import Forgotten, Plan, obey_erasures, plan_forgetting, r
 from ingest.shards import remove_leftovers
 from ingest.site import SiteConfig
 from ingest.workspace import Workspace, WorkspaceBusy
-from models.bundle import ModelStore
+from models.bundle import BundleError, ModelStore
 
 
 @dataclass(frozen=True)
@@ -123,10 +123,10 @@ def erase(
     if not orders:
         return Outcome(plan.found, earlier)
     try:
-        _remove_from_gallery(site, workspace, threads)
+        remarks = _remove_from_gallery(site, workspace, threads)
     except WorkspaceBusy as busy:
         return Outcome(plan.found, [*earlier, *orders], str(busy))
-    return Outcome(plan.found, [*earlier, *(_prove(workspace, order, caller) for order in orders)])
+    return Outcome(plan.found, [*earlier, *(_prove(workspace, order, caller, remarks) for order in orders)])
 
 
 def unfinished_orders(workspace: Workspace) -> list[Order]:
@@ -169,11 +169,18 @@ def _bury(workspace: Workspace, plan: Plan) -> None:
         repository.close()
 
 
-def _remove_from_gallery(site: SiteConfig, workspace: Workspace, threads: int | None) -> None:
+def _remove_from_gallery(site: SiteConfig, workspace: Workspace, threads: int | None) -> list[str]:
+    """Take rows and vectors out; what a person should know besides, a sentence each."""
     database = gallery_database(workspace)
     if not database.exists():
-        return
-    if ModelStore(workspace.models).current() is not None:
+        return []
+    remarks = []
+    try:
+        live = ModelStore(workspace.models).current()
+    except BundleError as error:
+        # Nothing can be embedded, but to remove something takes no model.
+        live, remarks = None, [f"the live model cannot be used, so the gallery was only compacted: {error}"]
+    if live is not None:
         build_gallery(site, threads=threads, quiet=True)
     else:
         compact_gallery(site)
@@ -181,6 +188,7 @@ def _remove_from_gallery(site: SiteConfig, workspace: Workspace, threads: int | 
         database.scrub()
     finally:
         database.close()
+    return remarks
 
 
 def _remove(workspace: Workspace, orders: list[Order]) -> None:
@@ -192,13 +200,14 @@ def _remove(workspace: Workspace, orders: list[Order]) -> None:
     obey_erasures(workspace)
 
 
-def _prove(workspace: Workspace, order: Order, caller: Caller) -> Order:
+def _prove(workspace: Workspace, order: Order, caller: Caller, remarks: list[str]) -> Order:
     removed = replace(order, removed_at=order.removed_at or now())
     proof = replace(
         removed,
         state="done",
         searched=search_afterwards(workspace, removed),
         learned_from=models_that_learned(workspace, removed),
+        remarks=list(dict.fromkeys([*order.remarks, *remarks])),
     )
     # A crash in between has it recorded twice, which is better than not at all.
     _record(workspace, caller, "erasure.proven", proof)

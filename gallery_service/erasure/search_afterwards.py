@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -61,9 +62,18 @@ def models_that_learned(workspace: Workspace, order: Order) -> list[str]:
     since = datetime.fromisoformat(order.removed_at).timestamp()
     recordings = set(order.recordings) | _grown_into(order, list(_all_shards(workspace)))
     runs = [run.name for run in runs_before(workspace, recordings, since)]
-    store = ModelStore(workspace.models)
-    of_run = {version: store.load(version).training_run for version in store.list()}
-    return [f"run {run}" for run in runs] + sorted(f"model {v}" for v, run in of_run.items() if run in runs)
+    models = ModelStore(workspace.models).list()
+    learned = (_learned(workspace, runs, version) for version in models)
+    return [f"run {run}" for run in runs] + sorted(name for name in learned if name is not None)
+
+
+def _learned(workspace: Workspace, runs: Sequence[str], version: str) -> str | None:
+    """A model by its name if it comes of one of these runs. Read without a look at its weights: it may be damaged."""
+    try:
+        record = json.loads((workspace.models / version / "bundle.json").read_text(encoding="utf-8"))
+        return f"model {version}" if record["training_run"] in runs else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"model {version} (damaged: it does not say from what)"
 
 
 def _all_shards(workspace: Workspace) -> Iterator[Shard]:

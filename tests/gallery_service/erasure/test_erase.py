@@ -119,6 +119,24 @@ def test_a_site_without_a_gallery_can_erase(built_site: Path, tmp_path: Path) ->
     assert where(site, somebody) == []
 
 
+@pytest.mark.parametrize("name", ["calibration.json", "model.onnx", "bundle.json"])
+def test_a_damaged_model_keeps_nobody(site: SiteConfig, name: str) -> None:
+    """To remove something takes no model."""
+    somebody = person(site)
+    bundle = ModelStore(Workspace(site).models).current()
+    assert bundle is not None
+    with (bundle.path / name).open("a") as file:
+        file.write("x")
+    outcome = erase_tracklet(site, somebody.tracklet_id)
+    assert where(site, somebody) == []
+    (proof,) = outcome.proofs
+    assert outcome.clean
+    assert any(remark.startswith("the live model cannot be used") and name in remark for remark in proof.remarks)
+    damaged = [f"model {bundle.version} (damaged: it does not say from what)"] if name == "bundle.json" else []
+    assert proof.learned_from == ["run r-1", *damaged]
+    assert find_order(Workspace(site), proof.erasure_id) == proof
+
+
 POINTS = [
     ("before the order", 1),
     ("before the lines", 1),

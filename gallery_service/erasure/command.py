@@ -45,7 +45,7 @@ def run_erasure(ref: str, choice: dict[str, Any], expired: bool, reason: str, re
     else:
         selection, asked = make_selection(site, **choice), {name: value for name, value in choice.items() if value}
     if not really:
-        found = would_erase(site, selection)
+        found = would_erase(site, selection, at_the_command_line())
         if as_json:
             print(json.dumps({"schema": 1, "erased": False, **vars(found)}, indent=1, sort_keys=True))
         else:

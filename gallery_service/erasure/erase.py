@@ -32,7 +32,7 @@ from gallery_service.storage.shard_rows import shard_name
 from ingest.carried_erasures import carry_erasures
 from ingest.erasure_selection import Selection, not_yet_known
 from ingest.erasures import add_erasures, load_erasures
-from ingest.forgetting import Forgotten, Plan, obey_erasures, plan_forgetting, recordings_of
+from ingest.forgetting import Forgotten, Loss, Plan, obey_erasures, plan_forgetting, recordings_of
 from ingest.shards import remove_leftovers
 from ingest.site import SiteConfig
 from ingest.workspace import Workspace, WorkspaceBusy
@@ -41,10 +41,11 @@ from models.bundle import BundleError, ModelStore
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an erasure came to.
+    """What an erasure came to, as far as its caller may know: what their cameras saw, and where these are not all
+    cameras, only proofs of what they asked for themselves.
 
     Attributes:
-        found: what goes by this selection.
+        found: what goes by this selection, and with it of what goes anyway.
         proofs: of this erasure, and of earlier ones that had been interrupted; of an erasure that had been done before,
             that one's.
         waiting: for what the removal waits; what is erased is only hidden until then.
@@ -60,14 +61,14 @@ class Outcome:
         return all(proof.clean for proof in self.proofs)
 
 
-def would_erase(site: SiteConfig, selection: Selection) -> Forgotten:
-    """What an erasure would take. Changes nothing.
+def would_erase(site: SiteConfig, selection: Selection, caller: Caller) -> Forgotten:
+    """What an erasure would take, as far as the caller may know. Changes nothing.
 
     Raises:
         NotFound: a tracklet is not there and never was erased.
     """
     workspace = Workspace(site)
-    plan = plan_forgetting(workspace, selection)
+    plan = _plan(workspace, selection, caller)
     _earlier(workspace, plan.found.missing)
     return plan.found
 
@@ -119,14 +120,15 @@ def erase(
         add_erasures(workspace.erasures, plan.erasures)
         carry_erasures(workspace)  # the command at work may have published a longer state meanwhile
         orders = unfinished_orders(workspace)
-        return Outcome(plan.found, [*earlier, *orders], str(busy) if orders else None)
+        return Outcome(plan.found, _told(site, caller, [*earlier, *orders]), str(busy) if orders else None)
     if not orders:
-        return Outcome(plan.found, earlier)
+        return Outcome(plan.found, _told(site, caller, earlier))
     try:
         remarks = _remove_from_gallery(site, workspace, threads)
     except WorkspaceBusy as busy:
-        return Outcome(plan.found, [*earlier, *orders], str(busy))
-    return Outcome(plan.found, [*earlier, *(_prove(workspace, order, caller, remarks) for order in orders)])
+        return Outcome(plan.found, _told(site, caller, [*earlier, *orders]), str(busy))
+    proofs = [_prove(workspace, order, caller, remarks) for order in orders]
+    return Outcome(plan.found, _told(site, caller, [*earlier, *proofs]))
 
 
 def unfinished_orders(workspace: Workspace) -> list[Order]:
@@ -139,11 +141,30 @@ def verify(site: SiteConfig, proof: Order) -> Order:
     return replace(proof, searched=search_afterwards(Workspace(site), proof))
 
 
+def _plan(workspace: Workspace, selection: Selection, caller: Caller) -> Plan:
+    """`plan_forgetting`, which also says what goes by orders that wait: of all that, what the caller's cameras saw."""
+    plan = plan_forgetting(workspace, selection)
+    losses = _of_their_cameras(workspace, plan, caller)
+    tracklets = sorted({name for loss in losses for name in loss.tracklets})
+    crops = sum(len(loss.crops) for loss in losses)
+    return replace(plan, found=replace(plan.found, tracklets=tracklets, crops=crops))
+
+
+def _of_their_cameras(workspace: Workspace, plan: Plan, caller: Caller) -> list[Loss]:
+    return [loss for loss in plan.losses if caller.sees(workspace.site.name, loss.shard.camera_id)]
+
+
+def _told(site: SiteConfig, caller: Caller, orders: list[Order]) -> list[Order]:
+    """The orders that the caller may know of: all, or their own. One of another says who asked, and why."""
+    whole_site = caller.cameras(site.name) is None
+    return [order for order in orders if whole_site or order.by.partition(", ")[0] == caller.name]
+
+
 def _begin(
     workspace: Workspace, selection: Selection, asked: dict[str, Any], caller: Caller, reason: str
 ) -> tuple[Plan, list[Order], Order | None]:
     """What the selection comes to, proofs of what of it was erased before, and the order, unless nothing is left."""
-    plan = plan_forgetting(workspace, selection)
+    plan = _plan(workspace, selection, caller)
     earlier = _earlier(workspace, plan.found.missing)
     hidden = {tracklet.tracklet_id for order in unfinished_orders(workspace) for tracklet in order.tracklets}
     if not plan.erasures and hidden.issuperset(plan.found.tracklets):
@@ -248,15 +269,16 @@ def _earlier(workspace: Workspace, missing: list[str]) -> list[Order]:
 
 
 def _order(workspace: Workspace, plan: Plan, asked: dict[str, Any], caller: Caller, reason: str) -> Order:
+    losses = _of_their_cameras(workspace, plan, caller)
     tracklets = [
         ErasedTracklet(row["tracklet_id"], row["start_pts_s"], row["end_pts_s"])
-        for loss in plan.losses
+        for loss in losses
         for row in loss.shard.tracklets().to_pylist()
         if row["tracklet_id"] in loss.tracklets
     ]
     crops = {
         hashlib.sha256(loss.shard.read_jpeg(row["offset"], row["length"])).hexdigest()
-        for loss in plan.losses
+        for loss in losses
         for row in loss.shard.crops().to_pylist()
         if row["crop_id"] in loss.crops
     }
@@ -269,7 +291,7 @@ def _order(workspace: Workspace, plan: Plan, asked: dict[str, Any], caller: Call
         asked_at=now(),
         tracklets=tracklets,
         crops=sorted(crops),
-        recordings=sorted(recordings_of(plan.losses) | {erasure.video_sha256 for erasure in plan.erasures}),
+        recordings=sorted(recordings_of(losses) | {erasure.video_sha256 for erasure in plan.erasures}),
         lines=[erasure.to_json() for erasure in plan.erasures],
         remarks=[
             *(text for text in plan.found.remarks() if not text.startswith("not there")),

@@ -67,7 +67,10 @@ class ErasureAnswer(BaseModel):
     tracklets: list[str]
     crops: int
     remarks: list[str] = Field(description="What this erasure does not reach, a sentence each.")
-    erasures: list[ErasureSummary] = Field(description="This one, and earlier ones that had been interrupted.")
+    erasures: list[ErasureSummary] = Field(
+        description="This one, and earlier ones that had been interrupted; who may not see every camera of the site is "
+        "told of their own ones only."
+    )
 
 
 class ErasureList(BaseModel):
@@ -86,7 +89,7 @@ def erase_people(site: Site, caller: Admin, wanted: ErasureRequest, response: Re
     selection = _selection(config, caller, wanted)
     if wanted.dry_run:
         response.status_code = 200
-        found, proofs = would_erase(config, selection), []
+        found, proofs = would_erase(config, selection, caller), []
     else:
         asked = {name: value for name, value in wanted.model_dump(exclude={"reason", "dry_run"}).items() if value}
         outcome = erase(config, selection, asked=asked, caller=caller, reason=wanted.reason)

@@ -24,7 +24,8 @@ from gallery_service.databases.sqlite_file import SqliteFile
 from gallery_service.erasure.erase import Outcome, erase, verify, would_erase
 from gallery_service.erasure.orders import find_order, read_orders
 from gallery_service.erasure.retention import keep_retention
-from gallery_service.errors import GalleryError, NotFound
+from gallery_service.erasure.routes import ErasureRequest, _selection
+from gallery_service.errors import BadQuery, GalleryError, NotFound
 from gallery_service.indexing.build import build_gallery
 from gallery_service.storage.repository import GalleryRepository
 from ingest.erasure_selection import Selection, Span
@@ -38,6 +39,7 @@ from tests.gallery_service.erasure.conftest import person, where
 from tests.gallery_service.synthetic import START
 
 ADA = Caller("ada", Role.ADMIN, None)
+EVE = Caller("eve", Role.ADMIN, {"toy": frozenset({"cam1"})})
 
 
 def erase_tracklet(site: SiteConfig, tracklet_id: str) -> Outcome:
@@ -94,10 +96,10 @@ def test_what_would_go_is_told_and_nothing_is_touched(site: SiteConfig) -> None:
 
     before = content()
     selection = Selection(spans={"cam1": Span(until=START + timedelta(minutes=10, seconds=4))})
-    found = would_erase(site, selection)
+    found = would_erase(site, selection, ADA)
     assert (len(found.tracklets), found.crops) == (2, 8)
     with pytest.raises(NotFound, match="is the id right"):
-        would_erase(site, Selection(frozenset({"cam1/0123456789ab/000009"})))
+        would_erase(site, Selection(frozenset({"cam1/0123456789ab/000009"})), ADA)
     assert content() == before
     assert erase(site, selection, asked={}, caller=ADA).found == found
 
@@ -268,6 +270,43 @@ def test_while_another_command_works_they_are_hidden_and_removed_later(site: Sit
     assert keep_retention(site, datetime.now(UTC)) is None
     assert where(site, somebody) == where(site, other) == []
     assert all(proof.clean for proof in read_orders(workspace))
+
+
+def test_who_sees_some_cameras_is_told_of_those_and_of_their_own_orders(site: SiteConfig) -> None:
+    theirs = person(site).tracklet_id
+    selection, asked = Selection(frozenset({theirs})), {"tracklets": [theirs]}
+    workspace = Workspace(site)
+    with workspace.lock():
+        erase(site, Selection(spans={"cam2": Span()}), asked={}, caller=ADA, reason="letter of Mrs Q")
+        assert would_erase(site, selection, EVE).tracklets == [theirs]
+        waiting = erase(site, selection, asked=asked, caller=EVE, reason="her own")
+    assert (waiting.found.tracklets, waiting.found.crops) == ([theirs], 4)
+    assert [(order.by, [t.tracklet_id for t in order.tracklets], len(order.crops)) for order in waiting.proofs] == [
+        ("eve", [theirs], 4)
+    ]
+    assert waiting.waiting is not None
+    second = person(site, number=1).tracklet_id
+    done = erase(site, Selection(frozenset({second})), asked={}, caller=EVE, reason="her own, too")
+    assert done.found.tracklets == [second]
+    assert [(proof.reason, proof.clean) for proof in done.proofs] == [("her own", True), ("her own, too", True)]
+    assert [order.clean for order in read_orders(workspace)] == [True] * 3, "what waited is done all the same"
+    # What she erased herself is answered with that, and nobody else's.
+    again = erase(site, selection, asked=asked, caller=EVE)
+    assert [proof.reason for proof in again.proofs] == ["her own"]
+    otto = Caller("otto", Role.ADMIN, EVE.rights)
+    assert erase(site, selection, asked=asked, caller=otto).proofs == []
+
+
+def test_a_camera_that_was_taken_out_has_no_name_for_who_may_not_see_it(site: SiteConfig) -> None:
+    config = site.model_copy(update={"cameras": site.cameras[:1]})
+    answers = []
+    for camera in ("cam2", "cam7"):
+        with pytest.raises(BadQuery) as refused:
+            _selection(config, EVE, ErasureRequest(camera=camera, everything=True))
+        answers.append(str(refused.value).replace(camera, "it"))
+    assert answers[0] == answers[1]
+    selection = _selection(config, ADA, ErasureRequest(camera="cam2", everything=True))
+    assert len(erase(config, selection, asked={}, caller=ADA).found.tracklets) == 8
 
 
 def test_a_proof_that_was_changed_is_no_proof(site: SiteConfig) -> None:

@@ -29,7 +29,7 @@ from gallery_service.storage.model_versions import model_versions
 from gallery_service.storage.repository import GalleryRepository, StoredTracklet, VisibleGallery
 from ingest.site import SiteConfig, SiteError, load_site
 from ingest.workspace import Workspace
-from models.bundle import ModelStore
+from models.bundle import BundleError, ModelStore
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
@@ -115,7 +115,8 @@ class LiveGallery:
         """What can be searched now, loaded anew when it has changed.
 
         That may be the one loaded before: while another thread takes long to load, and for a while after a load that
-        took long or failed. Whoever meets a row in it that is gone says so.
+        took long or failed. Whoever meets a row in it that is gone says so; a model that is promoted or taken back does
+        not wait for that while to pass.
 
         Args:
             outdated: the one returned before has shown to be out of date, which no pause excuses: this one is of now.
@@ -132,13 +133,19 @@ class LiveGallery:
             return loaded
         try:
             loaded = self._loaded
+            paused = time.monotonic() < self._next_attempt
             # What could not be loaded a moment ago is not tried again, whoever asks.
-            pressing = outdated and self._complained is None
-            if loaded is not None and not pressing and time.monotonic() < self._next_attempt:
+            if loaded is not None and paused and (self._complained or not (outdated or self._model_changed(loaded))):
                 return loaded
             return self._load_what_changed(loaded)
         finally:
             self._loading.release()
+
+    def _model_changed(self, loaded: LoadedGallery) -> bool:
+        try:
+            return ModelStore(self.workspace.models).current_version() != loaded.current_model
+        except BundleError:
+            return False  # told when it is loaded
 
     def _load_what_changed(self, loaded: LoadedGallery | None) -> LoadedGallery:
         started = time.monotonic()

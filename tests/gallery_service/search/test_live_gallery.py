@@ -90,6 +90,9 @@ def test_a_model_that_takes_over_while_another_is_loaded_is_not_missed(
     assert search.refresh().bundle.version != new
     assert runs[0].serving_version == new
     assert search.refresh().bundle.version == new
+    pause(search)
+    ModelStore(Workspace(search.site).models).rollback()
+    assert search.refresh().bundle.version != new, "whoever takes a model back cannot wait"
 
 
 def pause(search: SiteSearch) -> None:

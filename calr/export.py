@@ -2,8 +2,10 @@
 
 The first bundle of a site is its start model: the untrained way of searching, and the one to beat. A trained model goes
 live only if the label-free score says that it is not worse than the live one; otherwise it is kept, reported, and the
-old one stays. Each is calibrated when its bundle is made: the trained one with what all epochs of the run took for one
-person, the start model with what was found with its own features, in the first epoch.
+old one stays. Where somebody lets another go live meanwhile, it is judged once more, against that one.
+
+Each is calibrated when its bundle is made: the trained one with what all epochs of the run took for one person, the
+start model with what was found with its own features, in the first epoch.
 """
 
 from __future__ import annotations
@@ -97,7 +99,6 @@ def export_site(site_ref: str) -> dict[str, Any]:
             return seen[bundle.version]
 
         start = _start_bundle(site, store, _calibrate(crops, embedded, epochs[:1]))
-        live = store.current() or start
         net, meta = load_checkpoint(workspace.root / trained["checkpoint"])
         if meta["input_size"] != site.training.input_size:
             raise ExportError(
@@ -111,16 +112,16 @@ def export_site(site_ref: str) -> dict[str, Any]:
             data_fingerprint=crops.fingerprint(),
             calibrate=_calibrate(crops, embedded, epochs),
         )
-        judged = {bundle.version: bundle for bundle in (start, live, candidate)}
         clusters = last_refined_labels(run)
-        scores = {
-            version: judge_without_labels(crops, embedded(bundle), clusters) for version, bundle in judged.items()
-        }
-        decision = verdict(scores[candidate.version], scores[live.version])
-        if store.current() is None:
-            store.promote(start.version)
-        if decision.promoted and candidate.version != live.version:
-            store.promote(candidate.version)
+        scores: dict[str, LabelFreeScore] = {}
+
+        def score(bundle: Bundle) -> LabelFreeScore:
+            if bundle.version not in scores:
+                scores[bundle.version] = judge_without_labels(crops, embedded(bundle), clusters)
+            return scores[bundle.version]
+
+        live, decision = _go_live(store, start, candidate, score)
+        judged = {bundle.version: bundle for bundle in (start, live, candidate)}
         status = {
             "schema": 1,
             "state": "done",
@@ -129,12 +130,41 @@ def export_site(site_ref: str) -> dict[str, Any]:
             "candidate_version": candidate.version,
             "live_version": candidate.version if decision.promoted else live.version,
             **asdict(decision),
-            "label_free": {version: score.as_dict() for version, score in scores.items()},
+            "label_free": {version: score(bundle).as_dict() for version, bundle in judged.items()},
             "calibrated": {version: bundle.calibration is not None for version, bundle in judged.items()},
             "seconds": monotonic() - began,
         }
         workspace.write_status("export", status)
         return status
+
+
+def _go_live(
+    store: ModelStore, start: Bundle, candidate: Bundle, score: Callable[[Bundle], LabelFreeScore]
+) -> tuple[Bundle, Verdict]:
+    """Let the candidate go live, if it is not worse than the live model at that moment: judging takes minutes, in which
+    somebody may promote another one.
+
+    Args:
+        start: is live first where none is, so that there is one to go back to.
+        score: of a model.
+
+    Returns:
+        What was live before, and the verdict.
+    """
+    from models.bundle import LiveVersionError
+
+    while True:
+        current = store.current()
+        live = current or start
+        decision = verdict(score(candidate), score(live))
+        chosen = candidate if decision.promoted else live
+        try:
+            if current is None:
+                store.promote(start.version, instead_of=None)
+            store.promote(chosen.version, instead_of=live.version)  # the live one: only looks whether it still is
+        except LiveVersionError:
+            continue
+        return live, decision
 
 
 def _start_bundle(site: SiteConfig, store: ModelStore, calibrate: Calibrate) -> Bundle:

@@ -6,6 +6,7 @@
     <models>/<version>/calibration.json  how a similarity becomes a probability
     <models>/current                     the live version's name
     <models>/history                     promoted versions, one a line, the live one last
+    <models>/.lock                       held by who changes which one is live
 
 A bundle is filled in a folder whose name starts with a dot and then renamed, so it is whole or not there.
 """
@@ -13,14 +14,16 @@ A bundle is filled in a folder whose name starts with a dot and then renamed, so
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from models.atomic import make_folder, publish_folder, sha256_file, write_json, write_text
@@ -50,6 +53,10 @@ _Names: TypeAlias = list[str]  # inside ModelStore, `list` is a method
 
 class BundleError(ValueError):
     """A bundle that is missing, damaged or not ours. The message names the file."""
+
+
+class LiveVersionError(BundleError):
+    """Another version is live than was taken for it, or was live before it; nothing has changed."""
 
 
 @dataclass(frozen=True)
@@ -322,37 +329,67 @@ class ModelStore:
             calibrate=calibrate,
         )
 
-    def promote(self, version: str) -> Bundle:
+    def promote(self, version: str, *, instead_of: str | EllipsisType | None = ...) -> Bundle:
         """Make a version live, after verifying it. Promoting the live one changes nothing.
 
+        Args:
+            version: of the store.
+            instead_of: the version that must be live, None where none may be; left out, it takes the place of any.
+
         Raises:
+            LiveVersionError: another one is live than `instead_of`.
             BundleError: the version is missing or damaged; then nothing has changed.
         """
         bundle = self.load(version)
-        if version != self.current_version():
-            lines = [*self.history(), version]
-            write_text(self.folder / "history", "".join(f"{line}\n" for line in lines))
-            write_text(self.folder / "current", version + "\n")
+        with self._choosing():
+            live = self.current_version()
+            if live != instead_of and not isinstance(instead_of, EllipsisType):
+                raise LiveVersionError(f"{self.folder}: {live} is live now, not {instead_of}; nothing was promoted")
+            if version != live:
+                lines = [*self.history(), version]
+                write_text(self.folder / "history", "".join(f"{line}\n" for line in lines))
+                write_text(self.folder / "current", version + "\n")
         return bundle
 
-    def rollback(self) -> Bundle:
+    def rollback(self, to: str | None = None, record: Callable[[str, str], None] | None = None) -> Bundle:
         """Make the version live that was live before the present one; again, and it is the one before that.
 
         Versions that were deleted since are passed over.
 
+        Args:
+            to: the version that this must lead to; None: whichever it is.
+            record: is told the live version and the one that takes its place, just before; what it raises prevents it.
+
         Raises:
+            LiveVersionError: it would lead to another version than `to`.
             BundleError: there is none, or it is damaged; then nothing has changed.
         """
-        live = self.current_version()
-        if live is None:
-            raise BundleError(f"{self.folder}: no version is live, so there is nothing to go back from")
-        lines = self._history_to_previous()
-        if not lines:
-            raise BundleError(f"{self.folder}: no version was live before {live}")
-        bundle = self.load(lines[-1])
-        write_text(self.folder / "current", bundle.version + "\n")
-        write_text(self.folder / "history", "".join(f"{line}\n" for line in lines))
-        return bundle
+        with self._choosing():
+            live, lines = self.current_version(), self._history_to_previous()
+            previous = lines[-1] if lines else None
+            if to not in (None, previous):
+                raise LiveVersionError(f"{self.folder}: the version before {live} is {previous}, not {to}")
+            if live is None:
+                raise BundleError(f"{self.folder}: no version is live, so there is nothing to go back from")
+            if previous is None:
+                raise BundleError(f"{self.folder}: no version was live before {live}")
+            bundle = self.load(previous)
+            if record is not None:
+                record(live, previous)
+            write_text(self.folder / "current", bundle.version + "\n")
+            write_text(self.folder / "history", "".join(f"{line}\n" for line in lines))
+            return bundle
+
+    @contextlib.contextmanager
+    def _choosing(self) -> Iterator[None]:
+        """Be the only one, of threads and processes, who changes which version is live; waits for whoever does."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

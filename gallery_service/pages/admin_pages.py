@@ -20,7 +20,7 @@ from gallery_service.search.site_info import describe_site
 from gallery_service.web.endpoints import Site
 from gallery_service.web.invalid_fields import checked
 from ingest.workspace import Workspace
-from models.bundle import BundleError, ModelStore
+from models.bundle import BundleError, LiveVersionError, ModelStore
 
 admin_pages = APIRouter(prefix="/sites/{site}/admin", default_response_class=HTMLResponse)
 
@@ -74,12 +74,14 @@ def training_report(site: Site, caller: WholeSite, version: str) -> Response:
 @admin_pages.post("/models/rollback")
 def roll_back(request: Request, site: Site, caller: WholeSite, version: Annotated[str, Form()]) -> Response:
     """Let the model before this one answer again; `version` names it, so that pressing twice does not go back twice."""
-    store = ModelStore(Workspace(site.current_site()).models)
-    if store.previous_version() != version:
-        raise Conflict("another model has gone live meanwhile; look again")
-    site.record(caller, "model.rolled_back", {"from": store.current_version(), "to": version})
+
+    def record(live: str, previous: str) -> None:
+        site.record(caller, "model.rolled_back", {"from": live, "to": previous})
+
     try:
-        store.rollback()
+        ModelStore(Workspace(site.current_site()).models).rollback(to=version, record=record)
+    except LiveVersionError:
+        raise Conflict("another model has gone live meanwhile; look again") from None
     except BundleError as error:
         raise Conflict(str(error)) from None
     return go_to(request, f"/sites/{site.name}/admin/models")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +22,7 @@ from safetensors.torch import save_file
 from models import onnx_export
 from models.__main__ import main
 from models.atomic import sha256_file
-from models.bundle import Bundle, BundleError, ModelStore, load_bundle, model_version, write_bundle
+from models.bundle import Bundle, BundleError, LiveVersionError, ModelStore, load_bundle, model_version, write_bundle
 from models.embedder import Embedder
 from models.matching.calibration import Calibration, LookAlikes
 from models.preprocess import normalise, to_batch
@@ -354,6 +357,71 @@ def test_promoting_the_live_version_changes_nothing(store: ModelStore) -> None:
     assert store.history() == ["va", "vb"]
     store.promote("va")
     assert store.rollback().version == "vb"
+
+
+def test_only_the_version_that_was_meant_is_replaced(store: ModelStore) -> None:
+    with pytest.raises(LiveVersionError, match=r"None is live now, not va"):
+        store.promote("vb", instead_of="va")
+    store.promote("va", instead_of=None)
+    for wrong in (None, "vc"):
+        with pytest.raises(LiveVersionError, match=r"va is live now"):
+            store.promote("vb", instead_of=wrong)
+    store.promote("vb", instead_of="va")
+    assert store.history() == ["va", "vb"]
+
+
+def test_going_back_leads_where_it_was_meant_to_or_nowhere(store: ModelStore) -> None:
+    recorded: list[tuple[str, str]] = []
+
+    def record(live: str, previous: str) -> None:
+        assert store.current_version() == live
+        recorded.append((live, previous))
+
+    for version in ("va", "vb", "vc"):
+        store.promote(version)
+    for _ in range(2):
+        with contextlib.suppress(LiveVersionError):
+            store.rollback(to="vb", record=record)
+    assert (store.current_version(), recorded) == ("vb", [("vc", "vb")])
+
+    def refuse(live: str, previous: str) -> None:
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        store.rollback(record=refuse)
+    assert store.history() == ["va", "vb"]
+
+
+@pytest.mark.parametrize(
+    ("change", "history"),
+    [
+        (lambda store: store.rollback(to="vb"), ["va", "vb"]),  # the button pressed twice
+        (lambda store: store.promote("va"), ["va", "vb", "va"]),
+    ],
+)
+def test_one_at_a_time_changes_what_is_live(
+    store: ModelStore, change: Callable[[ModelStore], Bundle], history: list[str]
+) -> None:
+    for version in ("va", "vb", "vc"):
+        store.promote(version)
+    recording = threading.Event()
+
+    def record(live: str, previous: str) -> None:
+        recording.set()
+        time.sleep(0.5)
+
+    def change_too() -> None:
+        with contextlib.suppress(LiveVersionError):
+            change(ModelStore(store.folder))
+
+    first = threading.Thread(target=store.rollback, args=("vb", record))
+    second = threading.Thread(target=change_too)
+    first.start()
+    assert recording.wait(60)
+    second.start()
+    first.join()
+    second.join()
+    assert store.history() == history
 
 
 def test_a_damaged_version_is_not_promoted(store: ModelStore) -> None:

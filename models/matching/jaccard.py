@@ -51,13 +51,6 @@ def jaccard_distance(
     return shared_weight(encoding)
 
 
-def to_dense_distance(similarity: sp.csr_matrix) -> npt.NDArray[np.float32]:
-    """The (N, N) distance matrix of a small similarity matrix, zero on the diagonal."""
-    distance = 1.0 - similarity.toarray()
-    np.fill_diagonal(distance, 0.0)
-    return distance.astype(np.float32)
-
-
 def neighbour_encoding(
     features: torch.Tensor,
     ranked: npt.NDArray[np.int64],

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from calr.dbscan_clusters import dbscan_clusters
-from models.matching.jaccard import jaccard_distance, to_dense_distance
+from models.matching.jaccard import jaccard_distance
 
 
 def plain_dbscan(distance: NDArray[np.float32], eps: float, min_samples: int) -> NDArray[np.int64]:
@@ -40,7 +40,7 @@ def test_equals_the_plain_definition(n: int, eps: float) -> None:
     features = centres[draw.integers(0, len(centres), n)] + 0.5 * draw.normal(size=(n, 12))
     features = (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float32)
     found = dbscan_clusters(features, eps, 3, 8, 3)
-    distance = to_dense_distance(jaccard_distance(features, 8, 3))
+    distance = 1 - jaccard_distance(features, 8, 3).toarray()
     expected = plain_dbscan(distance, eps, 3)
     assert np.array_equal(found == -1, expected == -1)
     # A border node between two clusters may belong to either: only core nodes are settled.

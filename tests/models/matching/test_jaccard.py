@@ -10,7 +10,7 @@ import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
 
-from models.matching.jaccard import jaccard_distance, shared_weight, to_dense_distance
+from models.matching.jaccard import jaccard_distance, shared_weight
 from models.matching.rerank import k_reciprocal_rerank
 from tests.bench.dense_jaccard import dense_jaccard as fast_dense_jaccard
 
@@ -172,14 +172,6 @@ def test_memory_does_not_grow_with_the_square() -> None:
         for j in range(24):
             wanted = np.minimum(dense[i], dense[j]).sum() / np.maximum(dense[i], dense[j]).sum()
             assert similarity[i, j] == pytest.approx(wanted, abs=1e-6)
-
-
-def test_to_dense_distance() -> None:
-    features = clustered(25, 6)
-    distance = to_dense_distance(jaccard_distance(features, 5, 2))
-    reference = dense_reference(features, 5, 2)
-    np.testing.assert_allclose(distance, reference, atol=1e-6)
-    assert (np.diag(distance) == 0).all()
 
 
 def test_empty_and_bad_input() -> None:

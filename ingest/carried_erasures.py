@@ -33,11 +33,19 @@ def lines_to_carry(states: Collection[str], erasures: Iterable[Erasure]) -> list
     return list(dict.fromkeys(not_yet_known(copies, mine)))
 
 
-def lines_to_carry_in(shards: Iterable[Shard], erasures: Collection[Erasure]) -> list[Erasure]:
+def lines_to_carry_in(shards: Iterable[Shard], erasures: Iterable[Erasure]) -> list[Erasure]:
     """As `lines_to_carry`, for the recordings of all these shards."""
-    touched = {erasure.video_sha256 for erasure in erasures}
-    grown = [states for shard in shards if shard.replaces and not touched.isdisjoint(states := states_of(shard))]
-    return list(dict.fromkeys(line for states in grown for line in lines_to_carry(states, erasures)))
+    # Of a site that keeps a retention every recording has lines in the end, and every ingest asks.
+    by_content: dict[str, list[Erasure]] = {}
+    for erasure in erasures:
+        by_content.setdefault(erasure.video_sha256, []).append(erasure)
+    lines: list[Erasure] = []
+    for shard in shards:
+        if shard.replaces:
+            states = states_of(shard)
+            mine = (erasure for state in sorted(states) for erasure in by_content.get(state, []))
+            lines += lines_to_carry(states, mine)
+    return list(dict.fromkeys(lines))
 
 
 def carry_erasures(workspace: Workspace) -> None:

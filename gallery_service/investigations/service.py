@@ -209,6 +209,8 @@ class Investigations:
         hits = self._repository.hits(investigation_id)
         queries = [row for row, _ in self._repository.queries(investigation_id)]
         present = self._present([*hits, *queries])
+        if any(gallery.row(tracklet) is None for tracklet in present.values()):
+            gallery = self._site.refresh(outdated=True)  # else what was confirmed would not count
         decided: dict[str, list[StoredTracklet]] = {"confirmed": [], "rejected": [], "undecided": []}
         for hit in hits:
             if hit.tracklet_id is not None and _is_present(hit, present):

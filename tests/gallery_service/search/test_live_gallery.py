@@ -14,6 +14,8 @@ from gallery_service.caller import LOCAL
 from gallery_service.erasure.erase import erase
 from gallery_service.errors import NotFound
 from gallery_service.indexing.build import build_gallery
+from gallery_service.investigations.schemas import HitDecision, NewInvestigation
+from gallery_service.investigations.service import Investigations
 from gallery_service.search import live_gallery
 from gallery_service.search.live_gallery import LiveGallery
 from gallery_service.search.site_search import SearchRequest, SiteSearch
@@ -127,6 +129,16 @@ def test_no_pause_costs_an_answer_who_is_still_there(search: SiteSearch, load: L
     with pytest.raises(NotFound):
         search.search_tracklet(LOCAL, others[0], SearchRequest())
     assert load.count == 3
+
+
+def test_what_was_confirmed_counts_also_when_its_shard_is_new(search: SiteSearch, load: Load) -> None:
+    gone, confirmed = [tracklet_id for tracklet_id in found(search, 50) if tracklet_id.startswith("cam1/")][:2]
+    cases = Investigations(search, LOCAL)
+    case = cases.begin(NewInvestigation(title="t", purpose="p"))[0].investigation_id
+    cases.decide(case, confirmed, HitDecision(decision="confirmed"))
+    pause(search)
+    erase_one(search.site, gone)
+    assert cases.search_refined(case, SearchRequest()).matches
 
 
 def test_what_could_not_be_loaded_is_not_tried_with_every_search(

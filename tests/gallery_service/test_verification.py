@@ -23,7 +23,7 @@ from ingest.workspace import Workspace
 from tests.gallery_service import synthetic
 
 # What ingest and the user keep elsewhere, and what its command makes again.
-UNCHECKED = ("site.yaml", "recordings/", "status/", ".lock")
+UNCHECKED = ("site.yaml", "recordings/", "status/", ".lock", "models/.lock")
 # How rows are called that are compared with something else.
 NAMED = {"tracklets": "the rows of shard cam", "audit": "the audit log is broken: entry", "alembic_version": "schema"}
 

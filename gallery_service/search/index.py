@@ -12,12 +12,19 @@ of what the projection leaves out. With c the decoded projection, by Cauchy-Schw
 
 The first two terms are one inner product of the query with the code; the last is at most the largest error of any code.
 
+That product is one of integers, of the codes and the query's numbers in steps of u:
+
+    |u·⟨k, c⟩ − ⟨q, c⟩|  ≤  |q − u·k| · |c|
+
+where k may be as large as 127. What the large numbers of a query need would make u coarse for all, so directions that
+weigh most are in the code more than once, and the query's number is shared out among them.
+
 The index is a cache in memory, made from the segments in seconds; nothing of it is stored.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,19 +40,22 @@ SCORE_STEP = 1e-6
 _LEFT_OUT = 0.1
 # Codes of one byte less than a multiple of this, and one for the length left out, suit FAISS' kernels.
 _CODE_STEP = 16
+# At least so many places of a code are left for numbers that are in it more than once.
+_SPARE = 8
 _SAMPLE = 50_000
 _BLOCK = 16_384
 # How many of the highest bounds are looked at first: so many, as many for each hit, and one for so many rows; for fewer
-# where others are scanned with them and dropped, or where codes must be copied, since a second look costs more there.
+# where codes must be copied, since a second look costs more there.
 # If they do not suffice, all that could matter are looked at, up to so many times more.
 _FIRST = 64
 _PER_HIT = 4
-_ROWS_FOR_ONE = 3000
-_DROPPED_FOR_ONE = 1500
+_ROWS_FOR_ONE = 1500
 _COPIED_FOR_ONE = 64
 _MORE = 64
 # Up to this share of the rows it is faster to copy the codes of those that pass than to scan all.
 _MANY = 0.25
+# Of a step of a query, which may be 0.
+_SMALLEST = 1e-30
 
 
 class TrackletIndex:
@@ -59,7 +69,7 @@ class TrackletIndex:
         self.dim = int(vectors.shape[1])
         self._vectors = vectors
         directions = _principal_directions(vectors)
-        codes, self._step, self._error = _encode(vectors, directions)
+        codes, self._step, self._repeats, self._error, self._longest = _encode(vectors, directions)
         self._directions = directions.astype(np.float64)
         self._bounds = Products(codes, signed_bytes(codes.shape[1]))
         self._products = Products(vectors.view(np.uint8), halves(self.dim))
@@ -89,26 +99,25 @@ class TrackletIndex:
         if min(k, total) <= 0:
             return np.empty(0, np.int64), np.empty(0, np.float64)
         exact = query.astype(np.float64)
-        coded, slack = self._coded_query(exact)
+        coded, unit, slack = self._coded_query(exact)
         if total <= 2 * (_FIRST + _PER_HIT * k):  # not worth it
             rows = np.arange(len(self)) if allowed is None else np.flatnonzero(allowed)
             return self._refine(exact, k, rows, np.full(total, np.inf))
         # Where many rows pass, scattered, all are scanned, and what does not pass is dropped.
         some = Rows.all(len(self)) if allowed is None else Rows.passing(allowed, total, _MANY)
-        rows_for_one = _ROWS_FOR_ONE if some.size == total else _DROPPED_FOR_ONE
-        rows_for_one = rows_for_one if some.numbers is None else _COPIED_FOR_ONE
+        rows_for_one = _ROWS_FOR_ONE if some.numbers is None else _COPIED_FOR_ONE
         wanted = (_FIRST + _PER_HIT * k + some.size // rows_for_one) * some.size // total
         least = -np.inf
         while True:
             wanted = min(wanted, some.size)
             products, rows, next_product = self._bounds.highest(coded, wanted, some, least)
-            reach = products.astype(np.float64) + slack
+            reach = unit * products.astype(np.float64) + slack
             if allowed is not None and some.size > total:
                 reach, rows = reach[allowed[rows]], rows[allowed[rows]]
             best, scores = self._refine(exact, k, rows, reach)
             if len(best) == k and scores[-1] > -1.0:  # products below -1 are cosines of -1
                 # A row that was not looked at could at most tie with the last: then it matters which row is lower.
-                least = float(np.nextafter(np.float32(scores[-1] - slack - SCORE_STEP), np.float32(-np.inf)))
+                least = float(np.nextafter(np.float32((scores[-1] - slack - SCORE_STEP) / unit), np.float32(-np.inf)))
             if next_product <= least or wanted == some.size:
                 return best, scores
             wanted *= _MORE
@@ -122,7 +131,7 @@ class TrackletIndex:
         Arguments and result as in `search`; the cosines are exact.
         """
         exact = query.astype(np.float64)
-        coded, _ = self._coded_query(exact)
+        coded, _, _ = self._coded_query(exact)
         total = len(self) if allowed is None else int(np.count_nonzero(allowed))
         k = min(k, total)
         if k <= 0:
@@ -135,13 +144,18 @@ class TrackletIndex:
         """The cosines of some rows as `search` has them, float64 (len(rows),)."""
         return self._cosines(query.astype(np.float64), rows)
 
-    def _coded_query(self, query: NDArray[np.float64]) -> tuple[NDArray[np.float32], float]:
-        """The query to multiply codes with, and what to add so that the product is an upper bound of the cosine."""
+    def _coded_query(self, query: NDArray[np.float64]) -> tuple[NDArray[np.float32], float, float]:
+        """The query to multiply codes with, whole numbers; what a step of the product is worth; and what to add then so
+        that it is an upper bound of the cosine."""
         # Not by BLAS, which wakes all cores for so little.
         projected = np.einsum("i,ij->j", query, self._directions)
         left_out = np.sqrt(max(0.0, float(query @ query - projected @ projected)))
-        coded = (np.append(projected, left_out) * self._step).astype(np.float32)
-        return coded, float(np.linalg.norm(projected) * self._error) + self._rounding(query)
+        coded = np.append(projected, left_out) * self._step
+        unit = max(float(np.max(np.abs(coded) / self._repeats)) / 127, _SMALLEST)
+        whole = np.rint(coded / unit)
+        slack = float(np.linalg.norm(projected) * self._error) + self._rounding(query)
+        slack += float(np.linalg.norm(coded - unit * whole)) * self._longest
+        return _shared_out(whole, self._repeats), unit, slack
 
     def _rounding(self, query: NDArray[np.float64]) -> float:
         """How far float32 arithmetic may be off, generously."""
@@ -191,31 +205,68 @@ def _principal_directions(vectors: NDArray[np.floating[Any]]) -> NDArray[np.floa
     return np.ascontiguousarray(directions[:, :count], np.float32)
 
 
-def _encode(
-    vectors: NDArray[np.floating[Any]], directions: NDArray[np.float32]
-) -> tuple[NDArray[np.uint8], NDArray[np.float64], float]:
-    """Codes, what one step of each of their numbers is worth, and the largest error of a projection.
+class _Code(NamedTuple):
+    """What stands for the vectors.
 
-    Returns:
-        uint8 (N, d + 1), numbers from -127 to 127, stored with 128 added; float64 (d + 1,); float.
+    Attributes:
+        bytes: uint8 (N, places), numbers from -127 to 127, stored with 128 added.
+        step: float64 (d + 1,), what one step of each number is worth.
+        repeats: int64 (d + 1,), in how many places it stands.
+        error: the largest length of what rounding a projection leaves out.
+        longest: the largest length of the numbers of a vector, each once.
     """
+
+    bytes: NDArray[np.uint8]
+    step: NDArray[np.float64]
+    repeats: NDArray[np.int64]
+    error: float
+    longest: float
+
+
+def _encode(vectors: NDArray[np.floating[Any]], directions: NDArray[np.float32]) -> _Code:
     count = directions.shape[1]
     largest = np.zeros(count + 1, np.float32)
     for start in range(0, len(vectors), _BLOCK):
         np.maximum(largest, np.abs(_project(vectors[start : start + _BLOCK], directions)).max(axis=0), out=largest)
     step = np.where(largest > 0, largest / 127, 1).astype(np.float32)
-    codes = np.empty((len(vectors), count + 1), np.uint8)
-    error = 0.0
+    repeats = _repeats(_project(vectors[:: len(vectors) // _BLOCK + 1], directions), step)
+    codes = np.empty((len(vectors), int(repeats.sum())), np.uint8)
+    error = longest = 0.0
     for start in range(0, len(vectors), _BLOCK):
         numbers = _project(vectors[start : start + _BLOCK], directions)
         whole = numbers / step
         np.rint(whole[:, :count], out=whole[:, :count])
         np.ceil(whole[:, count], out=whole[:, count])  # a bound is never rounded down
         np.clip(whole, -127, 127, out=whole)
-        codes[start : start + _BLOCK] = whole + 128
+        codes[start : start + _BLOCK] = np.repeat((whole + 128).astype(np.uint8), repeats, axis=1)
         missed = numbers[:, :count] - whole[:, :count] * step[:count]
         error = max(error, float(np.sqrt(np.einsum("ij,ij->i", missed, missed).max())))
-    return codes, step.astype(np.float64), error
+        longest = max(longest, float(np.sqrt(np.einsum("ij,ij->i", whole, whole).max())))
+    return _Code(codes, step.astype(np.float64), repeats, error, longest)
+
+
+def _repeats(sample: NDArray[np.float32], step: NDArray[np.float32]) -> NDArray[np.int64]:
+    """In how many places each number stands, so that what a query has for a place is about as large in each.
+
+    Args:
+        sample: (n, d + 1), numbers of vectors, which queries look like.
+        step: see `_Code`.
+    """
+    weight = np.sqrt(np.mean(np.square(sample), axis=0, dtype=np.float64)) * step if len(sample) else step
+    repeats = np.ones(len(step), np.int64)
+    for _ in range(-(len(step) + _SPARE) % _CODE_STEP + _SPARE):
+        repeats[np.argmax(weight / repeats)] += 1
+    return repeats
+
+
+def _shared_out(whole: NDArray[np.float64], repeats: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Whole numbers, each as a sum of as many as it has places, none of which is larger than need be."""
+    before = np.cumsum(repeats) - repeats
+    place = np.arange(int(repeats.sum())) - np.repeat(before, repeats)
+    size, sign = np.repeat(np.abs(whole), repeats), np.repeat(np.sign(whole), repeats)
+    of = np.repeat(repeats, repeats)
+    shares: NDArray[np.float32] = (sign * ((size + place) // of)).astype(np.float32)
+    return shares
 
 
 def _project(vectors: NDArray[np.floating[Any]], directions: NDArray[np.float32]) -> NDArray[np.float32]:

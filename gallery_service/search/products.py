@@ -126,12 +126,9 @@ class Products:
 
 
 def signed_bytes(length: int) -> Any:
-    """Numbers from -127 to 127, each stored in a byte with 128 added."""
-    faiss = _faiss()
-    quantizer = faiss.ScalarQuantizer(length, faiss.ScalarQuantizer.QT_8bit_uniform)
-    # From this range it takes that byte b stands for b + ½ above its lower end, so for b - 128.
-    quantizer.train(np.repeat(np.array([[-128.5], [126.5]], np.float32), length, axis=1))
-    return quantizer
+    """Numbers from -127 to 127, each stored in a byte with 128 added, for queries of such numbers only: their products
+    are computed with integers, in half the time where there is no AVX-512."""
+    return _faiss().ScalarQuantizer(length, _faiss().ScalarQuantizer.QT_8bit_direct_signed)
 
 
 def halves(length: int) -> Any:

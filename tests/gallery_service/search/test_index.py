@@ -54,6 +54,36 @@ def test_finds_what_brute_force_finds(case: tuple[np.ndarray, np.ndarray, int, n
         assert allowed[rows].all()
 
 
+@pytest.mark.parametrize("scale", [0.0, 0.3, 3.0])
+@pytest.mark.parametrize(("rows", "dim"), [(1, 3), (300, 20), (3000, 64), (3000, 200)])
+def test_no_cosine_exceeds_its_bound(rows: int, dim: int, scale: float) -> None:
+    """Also for a query that is like no vector: its numbers are large where the vectors', for which codes are made, are
+    small."""
+    generator = np.random.default_rng(rows + dim)
+    spread = np.exp(-np.arange(dim) * scale / 10)
+    vectors = generator.normal(size=(rows, dim)) * spread + 2 * spread.max() * np.eye(dim)[0]
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+    made = TrackletIndex(vectors)
+    for direction in (vectors[0].astype(float), np.eye(dim)[-1], 1 / spread, generator.normal(size=dim), np.zeros(dim)):
+        query = direction / max(1e-9, float(np.linalg.norm(direction)))
+        coded, unit, slack = made._coded_query(query)
+        assert np.abs(coded).max() <= 127
+        reach, found, _ = made._bounds.highest(coded, rows, index.Rows.all(rows))
+        assert sorted(found.tolist()) == list(range(rows))
+        above = unit * reach.astype(float) + slack - vectors[found].astype(float) @ query
+        assert above.min() >= 0
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(-127, 127)), min_size=1, max_size=30))
+def test_a_whole_number_is_shared_out_among_its_places(numbers: list[tuple[int, int]]) -> None:
+    repeats = np.array([places for places, _ in numbers])
+    whole = np.array([float(each * places) for places, each in numbers])
+    whole -= np.sign(whole)  # also such as do not go into equal parts
+    shares = index._shared_out(whole, repeats)
+    assert np.array_equal(np.add.reduceat(shares, np.cumsum(repeats) - repeats), whole)
+    assert np.array_equal(shares, np.rint(shares)) and np.abs(shares).max() <= 127
+
+
 @given(galleries())
 def test_nearly_the_best_are_scored_exactly(case: tuple[np.ndarray, np.ndarray, int, np.ndarray | None]) -> None:
     vectors, query, k, allowed = case

@@ -41,6 +41,12 @@ def colours(monkeypatch: pytest.MonkeyPatch) -> None:
     use_colours(Embedder)
 
 
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a load takes on this machine; see `pause`."""
+    monkeypatch.setattr(live_gallery, "_PAUSE_AFTER_LOADING", 0.0)
+
+
 @dataclass
 class Load:
     """What loading a gallery meets: it takes up to a minute, unless it may end."""
@@ -87,7 +93,6 @@ def test_a_model_that_takes_over_while_another_is_loaded_is_not_missed(
             runs.append(build_gallery(search.site, quiet=True))
         return load_model(live, version)
 
-    monkeypatch.setattr(live_gallery, "_PAUSE_AFTER_LOADING", 0.0)
     monkeypatch.setattr(LiveGallery, "_load_model", slowly)
     assert search.refresh().bundle.version != new
     assert runs[0].serving_version == new

@@ -107,6 +107,22 @@ def pause(search: SiteSearch) -> None:
     search._next_attempt = time.monotonic() + 3600
 
 
+def begin_to_load(search: SiteSearch, load: Load) -> threading.Thread:
+    """Another thread that loads what has changed, and does not end before it may."""
+    load.may_end.clear()
+    load.running.clear()
+    other = threading.Thread(target=search.refresh)
+    other.start()
+    assert load.running.wait(60)
+    return other
+
+
+def add_recording(search: SiteSearch) -> None:
+    """Two people more."""
+    synthetic.add_shard(Workspace(search.site), 1, synthetic.walks_of(1, 2), sha256=synthetic.pseudo_sha256("new"))
+    build_gallery(search.site, quiet=True)
+
+
 def found(search: SiteSearch, top_k: int = 5) -> list[str]:
     answer = search.search_image(LOCAL, encode_jpeg(synthetic.query_crop(1)), SearchRequest(top_k=top_k))
     return [match.tracklet_id for match in answer.matches]
@@ -167,13 +183,8 @@ def test_what_could_not_be_loaded_is_not_tried_with_every_search(
 def test_while_a_gallery_is_loaded_the_one_before_answers(search: SiteSearch, load: Load) -> None:
     everybody = found(search, 50)
     gallery = search.refresh()
-    synthetic.add_shard(Workspace(search.site), 1, synthetic.walks_of(1, 2), sha256=synthetic.pseudo_sha256("new"))
-    build_gallery(search.site, quiet=True)
-    load.may_end.clear()
-    load.running.clear()
-    other = threading.Thread(target=search.refresh)
-    other.start()
-    assert load.running.wait(60)
+    add_recording(search)
+    other = begin_to_load(search, load)
     assert search.refresh() is gallery
     assert found(search, 50) == everybody
     assert search.current_site() is search.site
@@ -185,13 +196,8 @@ def test_while_a_gallery_is_loaded_the_one_before_answers(search: SiteSearch, lo
 def test_what_is_loaded_in_a_moment_is_waited_for(search: SiteSearch, load: Load) -> None:
     search.settings.reload_wait_s = 60
     everybody = found(search, 50)
-    synthetic.add_shard(Workspace(search.site), 1, synthetic.walks_of(1, 2), sha256=synthetic.pseudo_sha256("new"))
-    build_gallery(search.site, quiet=True)
-    load.may_end.clear()
-    load.running.clear()
-    other = threading.Thread(target=search.refresh)
-    other.start()
-    assert load.running.wait(60)
+    add_recording(search)
+    other = begin_to_load(search, load)
     threading.Timer(0.3, load.may_end.set).start()
     assert len(found(search, 50)) == len(everybody) + 2
     other.join()
@@ -202,11 +208,7 @@ def test_who_is_erased_while_a_gallery_is_loaded_is_in_no_answer(search: SiteSea
     everybody = found(search, 50)
     new = synthetic.add_model(search.site, seed=2).version
     build_gallery(search.site, quiet=True)
-    load.may_end.clear()
-    load.running.clear()
-    other = threading.Thread(target=search.refresh)
-    other.start()
-    assert load.running.wait(60)
+    other = begin_to_load(search, load)
     gone = next(tracklet_id for tracklet_id in everybody if tracklet_id.startswith("cam1/"))
     answers: list[list[str]] = []
     asking = threading.Thread(target=lambda: answers.append(found(search, 50)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable, Container
 
 
@@ -37,4 +38,5 @@ def share_tied(work: Callable[[], object], apart_from: Container[str] = ()) -> f
             with contextlib.suppress(ProcessLookupError):
                 tied += task not in apart_from and os.sched_getaffinity(int(task)) != cores
                 looks += 1
+        time.sleep(0.002)  # or the looking would take a core, and the interpreter's lock, from the work
     return tied / max(looks, 1)

@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,7 @@ def test_sha256_file(tmp_path: Path) -> None:
 
 _WRITER = """
 import sys
+import time
 from pathlib import Path
 from models.atomic import write_bytes
 path = Path(sys.argv[1])
@@ -118,10 +120,12 @@ def test_a_killed_writer_leaves_a_whole_file(tmp_path: Path) -> None:
         assert writer.stdout is not None
         with writer.stdout:
             assert writer.stdout.readline() == b"ready\n"
-            # Wait until it has replaced the file at least once, so that the kill falls into the loop.
-            before = path.stat().st_ino
-            while path.stat().st_ino == before:
+            # Wait until it has replaced the file at least once, so that the kill falls into the loop. Not by the
+            # inode, which a file system may give to the new file again; and asleep in between, on few cores.
+            before = path.stat().st_mtime_ns
+            while path.stat().st_mtime_ns == before:
                 assert writer.poll() is None
+                time.sleep(0.001)
             writer.send_signal(signal.SIGKILL)
             writer.wait()
         data = path.read_bytes()

@@ -8,6 +8,7 @@ them.
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from collections.abc import Collection
@@ -55,7 +56,7 @@ def runs_before(workspace: Workspace, recordings: Collection[str], since: float)
     return [run for run in runs if not (run / RUN_SHARDS).exists() or (run / RUN_SHARDS).stat().st_mtime < since]
 
 
-def remove_derived(workspace: Workspace, recordings: Collection[str]) -> list[str]:
+def remove_derived(workspace: Workspace, recordings: Collection[str], before: float = math.inf) -> list[str]:
     """Remove what was made from the crops of some recordings: the site's reports, and of training runs all but their
     curves and their model. Holds the lock.
 
@@ -63,14 +64,15 @@ def remove_derived(workspace: Workspace, recordings: Collection[str]) -> list[st
 
     Args:
         recordings: their sha256.
+        before: seconds since 1970; what was made later stays.
 
     Returns:
         What was removed or changed, as paths from the workspace's root.
     """
-    changed = [path for path in (workspace.root / name for name in _DRAWN) if path.exists()]
+    changed = _drawn_before(workspace, before)
     for path in changed:
         path.unlink()
-    for run in runs_of(workspace, recordings):
+    for run in runs_before(workspace, recordings, before):
         changed += _strip(run)
     return [str(path.relative_to(workspace.root)) for path in changed]
 
@@ -82,10 +84,14 @@ def derived_left(workspace: Workspace, recordings: Collection[str], since: float
         recordings: as there.
         since: when it did, seconds since 1970; what was made since then shows nobody who was erased.
     """
-    left = [path for path in (workspace.root / name for name in _DRAWN) if path.exists()]
-    left = [path for path in left if path.stat().st_mtime < since]
+    left = _drawn_before(workspace, since)
     left += [path for run in runs_before(workspace, recordings, since) for path in _made_from_crops(run)]
     return [str(path.relative_to(workspace.root)) for path in left]
+
+
+def _drawn_before(workspace: Workspace, moment: float) -> list[Path]:
+    drawn = [path for path in (workspace.root / name for name in _DRAWN) if path.exists()]
+    return [path for path in drawn if path.stat().st_mtime < moment]
 
 
 def without_pictures(page: str) -> str:

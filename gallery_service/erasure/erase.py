@@ -10,7 +10,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 from gallery_service.caller import Caller
@@ -19,6 +21,7 @@ from gallery_service.erasure.orders import (
     ErasedTracklet,
     Order,
     earlier_of,
+    grown_into,
     new_id,
     now,
     read_orders,
@@ -30,10 +33,11 @@ from gallery_service.indexing.build import build_gallery, compact_gallery
 from gallery_service.storage.repository import GalleryRepository
 from gallery_service.storage.shard_rows import shard_name
 from ingest.carried_erasures import carry_erasures
+from ingest.derived import remove_derived
 from ingest.erasure_selection import Selection, not_yet_known
 from ingest.erasures import add_erasures, load_erasures
 from ingest.forgetting import Forgotten, Loss, Plan, obey_erasures, plan_forgetting, recordings_of
-from ingest.shards import remove_leftovers
+from ingest.shards import newest_shards, remove_leftovers
 from ingest.site import SiteConfig
 from ingest.workspace import Workspace, WorkspaceBusy
 from models.bundle import BundleError, ModelStore
@@ -218,6 +222,11 @@ def _remove(workspace: Workspace, orders: list[Order]) -> None:
         return
     lines = [erasure for order in orders for erasure in order.erasures]
     add_erasures(workspace.erasures, list(dict.fromkeys(not_yet_known(lines, load_erasures(workspace.erasures)))))
+    # Also where the shards obey already: an ingest may have read the lines while the order waited.
+    shards = newest_shards(workspace)
+    for order in orders:
+        before = math.inf if order.removed_at is None else datetime.fromisoformat(order.removed_at).timestamp()
+        remove_derived(workspace, {*order.recordings, *grown_into(order, shards)}, before)
     obey_erasures(workspace)
 
 

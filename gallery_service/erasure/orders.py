@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from gallery_service.errors import GalleryError, NotFound
 from ingest.erasures import Erasure
+from ingest.shards import Shard
 from ingest.workspace import Workspace
 from models.atomic import make_folder, write_json
 
@@ -94,6 +95,11 @@ class Order:
         """The file's content: `sha256` is that of all the rest, as JSON with sorted keys and no spaces."""
         content = {"schema": 1, **asdict(self)}
         return {**content, "sha256": _digest(content)}
+
+
+def grown_into(order: Order, shards: Iterable[Shard]) -> set[str]:
+    """The longer states of an order's recordings, of which it need not know: they may have come while it waited."""
+    return {shard.video_sha256 for shard in shards if not set(order.recordings).isdisjoint(shard.replaces)}
 
 
 def new_id() -> str:

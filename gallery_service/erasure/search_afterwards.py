@@ -6,17 +6,19 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from gallery_service.databases.database import Database
 from gallery_service.databases.gallery import FILE, GALLERY, gallery_database, gallery_file
 from gallery_service.databases.sqlite_file import SqliteFile
-from gallery_service.erasure.orders import Order, Place
+from gallery_service.erasure.names_in_files import names_in_files
+from gallery_service.erasure.orders import Order, Place, grown_into
 from gallery_service.storage.segments import SUFFIX, read_segment
-from ingest.carried_erasures import lines_to_carry_in
+from ingest.carried_erasures import lines_to_carry_in, states_of
 from ingest.derived import derived_left, runs_before
-from ingest.erasures import load_erasures
+from ingest.erasures import Erasure, load_erasures
 from ingest.forgetting import loss_of
 from ingest.shards import TEMPORARY_PREFIX, Shard, open_shard
 from ingest.workspace import Workspace
@@ -25,7 +27,6 @@ from models.bundle import ModelStore
 RECORDS = ("audit",)
 """Tables that record who did what and are never changed. They may name an erased tracklet; nothing is left that the
 name leads to."""
-_BLOCK = 8 << 20
 
 
 def search_afterwards(workspace: Workspace, order: Order) -> list[Place]:
@@ -42,7 +43,7 @@ def search_afterwards(workspace: Workspace, order: Order) -> list[Place]:
     shards = list(_all_shards(workspace))
     # An id that another tracklet has since its recording was ingested anew says nothing.
     names = {tracklet.tracklet_id for tracklet in order.tracklets} - set(_reused(order, shards))
-    recordings = set(order.recordings) | _grown_into(order, shards)
+    recordings = {*order.recordings, *grown_into(order, shards)}
     derived = derived_left(workspace, recordings, since)
     return [
         _erasure_lines(workspace, order, shards),
@@ -60,7 +61,7 @@ def models_that_learned(workspace: Workspace, order: Order) -> list[str]:
     """The training runs that have seen what an order erased, and the models that came of them."""
     assert order.removed_at is not None
     since = datetime.fromisoformat(order.removed_at).timestamp()
-    recordings = set(order.recordings) | _grown_into(order, list(_all_shards(workspace)))
+    recordings = {*order.recordings, *grown_into(order, list(_all_shards(workspace)))}
     runs = [run.name for run in runs_before(workspace, recordings, since)]
     models = ModelStore(workspace.models).list()
     learned = (_learned(workspace, runs, version) for version in models)
@@ -82,11 +83,6 @@ def _all_shards(workspace: Workspace) -> Iterator[Shard]:
             yield open_shard(path)
 
 
-def _grown_into(order: Order, shards: Sequence[Shard]) -> set[str]:
-    """The longer states of the order's recordings, of which it need not know: they may have come while it waited."""
-    return {shard.video_sha256 for shard in shards if not set(order.recordings).isdisjoint(shard.replaces)}
-
-
 def _reused(order: Order, shards: Sequence[Shard]) -> Iterator[str]:
     erased = {tracklet.tracklet_id: (tracklet.start_pts_s, tracklet.end_pts_s) for tracklet in order.tracklets}
     for name, span in _tracklets(shards):
@@ -105,7 +101,7 @@ def _erasure_lines(workspace: Workspace, order: Order, shards: Sequence[Shard]) 
     known = load_erasures(workspace.erasures)
     lines = set(known)
     lost = [erasure for erasure in order.erasures if erasure not in lines]
-    of_order = {shard.video_sha256 for shard in shards} & {*order.recordings, *_grown_into(order, shards)}
+    of_order = {shard.video_sha256 for shard in shards} & {*order.recordings, *grown_into(order, shards)}
     lost += [erasure for erasure in lines_to_carry_in(shards, known) if erasure.video_sha256 in of_order]
     return Place("erasures.jsonl", len(lines), [f"no longer forbidden: {erasure.to_json()}" for erasure in lost])
 
@@ -114,10 +110,20 @@ def _tracklet_tables(workspace: Workspace, order: Order, shards: Sequence[Shard]
     """By id and time. What a recording has grown into has other ids: there, what still walks where it is forbidden."""
     erased = {(t.tracklet_id, (t.start_pts_s, t.end_pts_s)) for t in order.tracklets}
     found = [row[0] for row in _tracklets(shards) if row in erased]
-    known, longer = load_erasures(workspace.erasures), _grown_into(order, shards)
-    losses = [loss_of(shard, known) for shard in shards if shard.video_sha256 in longer]
+    longer = grown_into(order, shards)
+    losses = [loss_of(shard, _lines_in(order, shard)) for shard in shards if shard.video_sha256 in longer]
     found += [name for loss in losses if loss is not None for name in sorted(loss.tracklets)]
     return Place("tables of all shards", len(shards), found)
+
+
+def _lines_in(order: Order, shard: Shard) -> list[Erasure]:
+    """What the order forbids of the recording that it has grown into."""
+    states = states_of(shard)
+    return [
+        replace(erasure, video_sha256=shard.video_sha256)
+        for erasure in order.erasures
+        if erasure.video_sha256 in states
+    ]
 
 
 def _crops(order: Order, shards: Sequence[Shard]) -> Place:
@@ -169,31 +175,15 @@ def _files(workspace: Workspace, names: set[str]) -> list[Place]:
     found: dict[str, list[str]] = {"bytes of vector files": [], "bytes of the database": []}
     counts = dict.fromkeys(found, 0)
     recorded = _recorded(SqliteFile(gallery_file(workspace), GALLERY))
-    for path in sorted(path for path in gallery.rglob("*") if path.is_file()):
+    paths = sorted(path for path in gallery.rglob("*") if path.is_file())
+    for path, named in zip(paths, names_in_files(paths, names), strict=True):
         kind = "bytes of the database" if path.name.startswith(FILE) else "bytes of vector files"
         counts[kind] += 1
-        named = names_in(path, names) - (recorded if kind == "bytes of the database" else set())
-        found[kind] += [f"{path.relative_to(gallery)}: {name}" for name in sorted(named)]
+        left = named - recorded if kind == "bytes of the database" else named
+        found[kind] += [f"{path.relative_to(gallery)}: {name}" for name in sorted(left)]
     if not counts["bytes of the database"] and not isinstance(gallery_database(workspace), SqliteFile):
         del found["bytes of the database"]
     return [Place(kind, counts[kind], found[kind]) for kind in found]
-
-
-def names_in(path: Path, names: set[str]) -> set[str]:
-    """Which tracklet ids stand in a file's bytes."""
-    starts = sorted({name.rpartition("/")[0] for name in names})
-    if not starts:
-        return set()
-    pattern = re.compile(b"(?:" + b"|".join(re.escape(start.encode()) for start in starts) + rb")/\d+")
-    longest = max(len(name.encode()) for name in names)
-    found: set[str] = set()
-    with path.open("rb") as file:
-        kept = b""
-        while block := file.read(_BLOCK):
-            text = kept + block
-            found.update(match.decode() for match in pattern.findall(text))
-            kept = text[-longest:]
-    return found & names
 
 
 def _recorded(database: SqliteFile) -> set[str]:

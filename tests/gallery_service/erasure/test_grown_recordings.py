@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from dataclasses import dataclass
@@ -64,6 +65,16 @@ def grow(workspace: Workspace) -> str:
     return short.video_sha256
 
 
+def add_run(workspace: Workspace) -> Path:
+    """A training run of all that is there; its labels, which say who was taken for whom."""
+    run = workspace.runs / "r-1"
+    (run / "labels").mkdir(parents=True)
+    shards = [f"{shard.camera_id}/{shard.shard_id}" for shard in list_shards(workspace)]
+    (run / "shards.json").write_text(json.dumps({"schema": 1, "shards": shards}))
+    (run / "run.json").write_text("{}")
+    return run / "labels"
+
+
 def erase_camera(site: SiteConfig) -> Outcome:
     return erase(site, Selection(spans={"cam1": Span()}), asked={"everything": True}, caller=LOCAL)
 
@@ -79,6 +90,7 @@ def test_erased_while_the_longer_state_is_ingested(tmp_path: Path, monkeypatch: 
     pipeline.ingest_site(site, workers=1)
     (short,) = list_shards(workspace)
     assert shown(workspace)
+    learned = add_run(workspace)
     recording.write_bytes(whole)
     os.utime(recording, (1e9 + 5, 1e9 + 5))
     publish = pipeline._Run._publish
@@ -100,6 +112,7 @@ def test_erased_while_the_longer_state_is_ingested(tmp_path: Path, monkeypatch: 
     assert (long.replaces, long.summary["counts"]["tracklets"]) == ([short.video_sha256], 0)
     finished = keep_retention(site, datetime.now(UTC))
     assert finished is not None and finished.clean
+    assert not learned.exists()
     assert unfinished_orders(workspace) == []
     pipeline.ingest_site(site, workers=1)
     assert [shard.path for shard in list_shards(workspace)] == [long.path]
@@ -155,3 +168,24 @@ def test_hits_and_queries_of_the_shorter_state_go_too(site: SiteConfig, monkeypa
     assert found.query_list == []
     kept = [row for table, row in gallery_database(workspace).rows() if table.startswith("investigation_")]
     assert not [row for row in kept if first in map(str, row)]
+
+
+def test_what_was_learned_goes_although_an_ingest_made_the_shards_obey(tmp_path: Path) -> None:
+    """While the order waited for the training that learned from them."""
+    folder = tmp_path / "site"
+    write_video(tmp_path / "a.mp4", 2.0)
+    write_site(folder, [{"id": "cam1", "videos": [str(tmp_path / "a.mp4")]}])
+    site = load_site(str(folder))
+    workspace = Workspace(site)
+    pipeline.ingest_site(site, workers=1)
+    learned = add_run(workspace)
+    with workspace.lock():
+        assert erase_camera(site).waiting is not None
+    pipeline.ingest_site(site, workers=1)
+    assert shown(workspace) == []
+    finished = keep_retention(site, datetime.now(UTC))
+    assert finished is not None and finished.clean
+    assert not learned.exists()
+    later = add_run(workspace)
+    assert keep_retention(site, datetime.now(UTC)) is None
+    assert later.exists(), "it has not seen who was erased"

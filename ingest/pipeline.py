@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
-from ingest.carried_erasures import lines_to_carry
+from ingest.carried_erasures import lines_to_carry, states_of
 from ingest.content_hash import ContentHashes
 from ingest.detection import DetectorError, make_detector
 from ingest.disk_full import DiskFull, disk_full_said
@@ -306,16 +306,22 @@ class _Run:
             )
             starts[camera.id, sha256] = job.known_start(info)
         gone = [shard for key, shard in existing.items() if key not in seen]
-        return [self._grown(job, starts[key], gone) for key, job in jobs.items()]
+        # A copy of when a recording that is there, too, was shorter: all that it shows is in that one's shard.
+        shorter = {(key[0], content) for key, shard in existing.items() if key in seen for content in shard.replaces}
+        return [self._grown(job, starts[key], gone) for key, job in jobs.items() if key not in shorter]
 
     def _grown(self, job: RecordingJob, start: datetime | None, gone: list[Shard]) -> RecordingJob:
         """The job, told which shards it takes the place of; what was erased there stays erased."""
-        shorter = grown_from(job.path, start, [shard for shard in gone if shard.camera_id == job.camera.id])
-        contents = {content for shard in shorter for content in (shard.video_sha256, *shard.replaces)}
-        contents |= set(job.replaces) - {job.video_sha256}
+        gone = [shard for shard in gone if shard.camera_id == job.camera.id]
+        # Where the recording was put back as it was when it was shorter, each replaces the other: the later one counts.
+        longer = [shard for shard in gone if job.video_sha256 in shard.replaces]
+        others = [*grown_from(job.path, start, gone), *longer]
+        contents = {content for shard in others for content in states_of(shard)} | set(job.replaces)
+        contents.discard(job.video_sha256)
         if not contents:
             return job
-        job = replace(job, replaces=tuple(sorted(contents)))
+        generation = max([job.generation, *(shard.generation + 1 for shard in longer)])
+        job = replace(job, replaces=tuple(sorted(contents)), generation=generation)
         self._carry(job)
         grown = replace(job, erasures=tuple(_of(load_erasures(self.workspace.erasures), job.video_sha256)))
         return replace(grown, folder=job.folder.with_name(f"{TEMPORARY_PREFIX}{grown.shard_id}"))

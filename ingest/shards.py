@@ -254,8 +254,11 @@ def newest_shards(workspace: Workspace, camera_id: str | None = None) -> list[Sh
         if key not in newest or shard.generation > newest[key].generation:
             newest[key] = shard
     for shard in list(newest.values()):
-        for shorter in shard.replaces:
-            newest.pop((shard.camera_id, shorter), None)
+        for content in shard.replaces:
+            other = newest.get((shard.camera_id, content))
+            # Each replaces the other where a recording was put back as it was before.
+            if other and (shard.video_sha256 not in other.replaces or shard.generation > other.generation):
+                del newest[other.camera_id, content]
     return sorted(newest.values(), key=lambda shard: (shard.camera_id, shard.shard_id))
 
 

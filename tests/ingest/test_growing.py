@@ -116,6 +116,43 @@ def test_a_finished_file_with_another_header_is_the_same_recording_by_its_start(
     assert shard.summary["counts"]["frames"] == 80
 
 
+def test_a_recording_put_back_as_it_was_takes_the_place_of_what_it_had_grown_into(tmp_path: Path) -> None:
+    """Whether or not anything says when it began, and again once it has grown anew."""
+    began = "2026-03-01T08:00:00.000000Z"
+    dated = [write_video(tmp_path / f"{s}.mkv", s, creation_time=began).read_bytes() for s in (2.0, 4.0)]
+    whole = write_video(tmp_path / "whole.ts", 4.0, format_="mpegts").read_bytes()
+    for name, states in (("cam.mkv", dated), ("live.ts", [whole[: len(whole) // 2 // 188 * 188], whole])):
+        recording, folder = tmp_path / name, tmp_path / f"site-{name}"
+        write_site(folder, [{"id": "cam1", "videos": [str(recording)]}])
+        frames = []
+        for number, state in enumerate([*states, *states]):
+            recording.write_bytes(state)
+            os.utime(recording, (1e9 + number, 1e9 + number))
+            code, _, err = run(folder)
+            assert code == 0, err
+            (shard,) = list_shards(Workspace(load_site(str(folder))))
+            frames.append(shard.summary["counts"]["frames"])
+            code, _, err = run(folder)
+            assert "nothing new" in err, err
+        assert frames[:2] == frames[2:] and frames[0] < frames[1] == 80
+
+
+def test_a_copy_of_what_a_recording_was_is_nothing_new(tmp_path: Path) -> None:
+    whole = write_video(tmp_path / "whole.ts", 4.0, format_="mpegts").read_bytes()
+    recording, folder = tmp_path / "in" / "live.ts", tmp_path / "site"
+    recording.parent.mkdir()
+    write_site(folder, [{"id": "cam1", "videos": [f"{recording.parent}/*.ts"]}])
+    short = whole[: len(whole) // 2 // 188 * 188]
+    for state in (short, whole):
+        recording.write_bytes(state)
+        assert run(folder)[0] == 0
+    recording.with_name("copy.ts").write_bytes(short)
+    code, _, err = run(folder)
+    assert code == 0 and "nothing new" in err, err
+    (shard,) = list_shards(Workspace(load_site(str(folder))))
+    assert shard.summary["counts"]["frames"] == 80
+
+
 def test_another_recording_under_the_same_name_is_another_recording(tmp_path: Path) -> None:
     recording, folder = tmp_path / "cam.mp4", tmp_path / "site"
     write_site(folder, [{"id": "cam1", "videos": [str(recording)]}])

@@ -8,6 +8,7 @@ whoever asks meanwhile waits a moment, and is answered from the one loaded befor
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Hashable, Mapping
@@ -68,6 +69,7 @@ class LiveGallery:
         self._opened: Hashable | None = None
         self._loaded: LoadedGallery | None = None
         self._next_attempt = 0.0
+        self._as_of = -math.inf
         self._complained: str | None = None
         self._opening = threading.Lock()
         self._rereading = threading.Lock()
@@ -125,6 +127,7 @@ class LiveGallery:
             NotIndexed: the site has no gallery yet; the message names the command to run.
             DatabaseUnavailable: its rows cannot be reached.
         """
+        asked = time.monotonic()
         self.current_site()
         loaded = self._loaded
         must_wait = outdated or loaded is None
@@ -133,6 +136,8 @@ class LiveGallery:
             return loaded
         try:
             loaded = self._loaded
+            if loaded is not None and self._as_of > asked:
+                return loaded  # another thread has looked while this one waited
             paused = time.monotonic() < self._next_attempt
             # What could not be loaded a moment ago is not tried again, whoever asks.
             if loaded is not None and paused and (self._complained or not (outdated or self._model_changed(loaded))):
@@ -151,7 +156,7 @@ class LiveGallery:
         started = time.monotonic()
         try:
             found = self._load()
-            self._complained = None
+            self._complained, self._as_of = None, started
         except (NotIndexed, DatabaseUnavailable):
             raise
         except (ValueError, OSError, SQLAlchemyError) as error:
@@ -191,7 +196,11 @@ class LiveGallery:
             except SegmentError as error:
                 # Replaced by a compaction since the rows were read, or damaged: then the rest is searched on, and the
                 # index command makes it again.
-                if repository.remove_segments([error.name]):
+                try:
+                    removed = repository.remove_segments([error.name])
+                except DatabaseUnavailable:  # a full disk, say: what is loaded is whole
+                    raise error from None
+                if removed:
                     _log.warning("%s", error)
         with self._opening:
             if self._repository is repository:  # else another database lies there now: the next to ask loads that

@@ -117,9 +117,27 @@ def begin_to_load(search: SiteSearch, load: Load) -> threading.Thread:
     return other
 
 
-def add_recording(search: SiteSearch) -> None:
+def test_many_who_meet_an_outdated_row_load_once(search: SiteSearch, load: Load) -> None:
+    """However long that takes, and whatever is new each time."""
+    search.refresh()
+    add_recording(search)
+    other = begin_to_load(search, load)
+    answers: list[object] = []
+    asking = [threading.Thread(target=lambda: answers.append(search.refresh(outdated=True))) for _ in range(6)]
+    for thread in asking:
+        thread.start()
+    add_recording(search, "newer")
+    assert not answers
+    load.may_end.set()
+    for thread in [other, *asking]:
+        thread.join()
+    assert load.count == 3, "once, the one under way, and once for all who asked meanwhile"
+    assert len({id(answer) for answer in answers}) == 1
+
+
+def add_recording(search: SiteSearch, name: str = "new") -> None:
     """Two people more."""
-    synthetic.add_shard(Workspace(search.site), 1, synthetic.walks_of(1, 2), sha256=synthetic.pseudo_sha256("new"))
+    synthetic.add_shard(Workspace(search.site), 1, synthetic.walks_of(1, 2), sha256=synthetic.pseudo_sha256(name))
     build_gallery(search.site, quiet=True)
 
 

@@ -71,11 +71,16 @@ class Certificate:
         if found == self._seen:
             return
         self._seen = found
+        # Into a context of its own: one that has a certificate keeps it beside a new one with another kind of key.
+        fresh = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
             self.check()
-            context.load_cert_chain(self.certificate, self.key, self._refuse_password)
+            fresh.load_cert_chain(self.certificate, self.key, self._refuse_password)
         except (GalleryError, OSError) as error:
             _log.warning("keeping the certificate read before: %s", error)
+            return
+        # OpenSSL asks this of every connection, whether or not it names a server.
+        context.sni_callback = lambda connection, _name, _context: setattr(connection, "context", fresh)
 
     def _stamp(self) -> list[tuple[int, int, int] | None]:
         stamps: list[tuple[int, int, int] | None] = []

@@ -150,10 +150,15 @@ def shown(context: ssl.SSLContext) -> bytes:
     return client.getpeercert(binary_form=True) or b""
 
 
+KEYS = {"rsa": lambda: rsa.generate_private_key(65537, 2048), "ec": lambda: ec.generate_private_key(ec.SECP256R1())}
+
+
+@pytest.mark.parametrize("kind_before", KEYS)
+@pytest.mark.parametrize("kind", KEYS)
 def test_a_renewed_certificate_is_taken_up_once_it_fits_its_key(
-    pair: Pair, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    kind_before: str, kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    new = make_pair(tmp_path, "new")
+    pair, new = make_pair(tmp_path, "old", KEYS[kind_before]()), make_pair(tmp_path, "new", KEYS[kind]())
     live = Pair(tmp_path / "live.pem", tmp_path / "live.key")
     live.certificate.write_bytes(pair.certificate.read_bytes())
     live.key.write_bytes(pair.key.read_bytes())
@@ -191,7 +196,7 @@ def test_a_running_service_takes_it_up(guarded: GuardedService, built_gallery: P
             try:
                 assert httpx.get(f"{running.url}/healthz", verify=trusting).status_code == 200
                 break
-            except httpx.ConnectError:
+            except httpx.TransportError:  # not trusted yet, or too slow
                 assert time.monotonic() < give_up
                 time.sleep(0.5)
 

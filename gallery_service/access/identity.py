@@ -50,8 +50,7 @@ class Identities:
         self._database = database
         self._session_us = int(session_hours * 60 * MINUTE_US)
         self._idle_us = int(idle_minutes * MINUTE_US)
-        self._repository: AccessRepository | None = None
-        self._opened: Hashable | None = None
+        self._opened: tuple[Hashable, AccessRepository] | None = None
         self._has_users = False
         self._opening = threading.Lock()
         self._attempts = Attempts()
@@ -59,15 +58,15 @@ class Identities:
 
     def close(self) -> None:
         """Close the database."""
-        if self._repository is not None:
-            self._repository.close()
+        if self._opened is not None:
+            self._opened[1].close()
         self._database.close()
 
     @property
     def has_users(self) -> bool:
         """Whether everybody has to sign in."""
         if not self._has_users:
-            there = self._repository is not None or self._database.identity() is not None
+            there = self._opened is not None or self._database.identity() is not None
             self._has_users = there and self.repository.any_user()
         return self._has_users
 
@@ -77,18 +76,26 @@ class Identities:
         back from a backup must not be let in by the one before.
 
         Raises:
-            DatabaseUnavailable: it cannot be reached, or is gone though there were users.
+            DatabaseUnavailable: it cannot be reached, or it or its users are gone though there were some.
         """
+        identity = self._database.identity()
+        if identity is None and self._has_users:
+            raise DatabaseUnavailable(f"{self._database.place}: is gone; put it back from a backup")
+        opened = self._opened
+        if opened is not None and opened[0] == identity:
+            return opened[1]
         with self._opening:
+            # Asked before it is opened: what takes its place meanwhile is opened the next time.
             identity = self._database.identity()
-            if identity is None and self._has_users:
-                raise DatabaseUnavailable(f"{self._database.place}: is gone; put it back from a backup")
-            if self._repository is None or identity != self._opened:
-                if self._repository is not None:
-                    self._repository.close()
-                self._repository = AccessRepository(self._database)
-                self._opened = self._database.identity()
-            return self._repository
+            if self._opened is None or self._opened[0] != identity:
+                repository = AccessRepository(self._database)
+                if self._has_users and not repository.any_user():
+                    repository.close()
+                    raise DatabaseUnavailable(f"{self._database.place}: has no users; put it back from a backup")
+                if self._opened is not None:
+                    self._opened[1].close()
+                self._opened = (identity or self._database.identity(), repository)
+            return self._opened[1]
 
     def identify(self, authorization: str | None, session: str | None, *, at_this_machine: bool) -> Identity | None:
         """Who asks; None when that cannot be said.
@@ -163,8 +170,8 @@ class Identities:
             TooManyAttempts: that happened too often.
         """
         name = name.strip().lower()
+        repository = self.repository  # first: nobody is to blame for a database that cannot be reached
         self._attempts.begin(name, address)
-        repository = self.repository
         kept = repository.password(name)
         right = is_password(password, kept)
         user = repository.user(name)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import tempfile
 import time
 from collections.abc import Hashable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,19 +47,21 @@ class SqliteFile(Database):
         self._contents = contents
 
     def identity(self) -> Hashable | None:
-        """As `Database.identity`: a file that was moved away or put back from a backup is another one."""
+        """As `Database.identity`: a file that was moved away or put back from a backup is another one; an empty one is
+        none yet, since whoever puts it back may be about to fill it."""
         try:
             stat = self.place.stat()
         except FileNotFoundError:
             return None
-        return stat.st_dev, stat.st_ino
+        return (stat.st_dev, stat.st_ino) if stat.st_size else None
 
     def open(self) -> Engine:
         """As `Database.open`."""
         path, contents = self.place, self._contents
-        make_folder(path.parent)
-        # A new file is not for everybody on the machine: its rows are about people, and passwords are among them.
-        path.touch(mode=0o660)
+        try:
+            _make(path)
+        except OSError as error:
+            raise DatabaseUnavailable(f"{path}: cannot be used now ({error.strerror}); {_MAY_NOT}") from None
         # Nor do they belong into logs.
         engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": _WAIT_S}, hide_parameters=True)
         event.listen(engine, "connect", _configure)
@@ -143,6 +146,14 @@ class SqliteFile(Database):
         with closing(sqlite3.connect(self.place)) as connection:
             connection.text_factory = lambda text: text.decode("utf-8", "replace")  # one that is none any more differs
             return dict(connection.execute("SELECT type || ' ' || name, sql FROM sqlite_master").fetchall())
+
+
+def _make(path: Path) -> None:
+    make_folder(path.parent)
+    # A new file is not for everybody on the machine: its rows are about people, and passwords are among them. One that
+    # is there is not opened: closing it would give up the locks that SQLite has on it in this process.
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o660))
 
 
 def _configure(connection: Any, _record: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -42,6 +43,7 @@ def test_one_that_is_locked_full_or_may_not_be_written_is_not_called_damaged(
     path = tmp_path / "gallery.sqlite"
     repository = GalleryRepository(SqliteFile(path, GALLERY).open())
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        ((newest,),) = other.execute("SELECT version_num FROM alembic_version").fetchall()
         other.execute("UPDATE alembic_version SET version_num = '0005_audit'")  # so that there is something to write
         other.execute("BEGIN IMMEDIATE")
         for write in (lambda: SqliteFile(path, GALLERY).open(), lambda: repository.record(LOCAL, "search", {})):
@@ -49,7 +51,7 @@ def test_one_that_is_locked_full_or_may_not_be_written_is_not_called_damaged(
                 write()
             assert "backup" not in str(refused.value)
         other.execute("ROLLBACK")
-        other.execute("UPDATE alembic_version SET version_num = (SELECT '0006_row_checksums')")
+        other.execute("UPDATE alembic_version SET version_num = ?", (newest,))
     with repository.engine.connect().execution_options(writes=True) as connection:
         connection.exec_driver_sql("PRAGMA max_page_count = 1")
         with pytest.raises(DatabaseUnavailable, match=r"gallery\.sqlite.*full.*make room"):
@@ -106,3 +108,21 @@ def migrate_to(path: Path, revision: str) -> None:
     with create_engine(f"sqlite:///{path}").begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
+
+
+def test_where_no_file_can_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(DatabaseUnavailable, match=r"file/gallery\.sqlite: cannot be used now .*may write"):
+        SqliteFile(tmp_path / "file" / "gallery.sqlite", GALLERY).open()
+
+
+def test_an_empty_file_is_none_yet_and_opening_touches_none_that_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "gallery.sqlite"
+    path.touch()
+    database = SqliteFile(path, GALLERY)
+    assert database.identity() is None
+    database.open().dispose()
+    identity = database.identity()
+    os.utime(path, (1e9, 1e9))
+    database.open().dispose()
+    assert (database.identity(), path.stat().st_mtime) == (identity, 1e9)

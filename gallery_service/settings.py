@@ -19,6 +19,7 @@ class ServiceSettings(BaseSettings):
         max_image_pixels: of one query image once decoded; a whole frame of a 4K camera has 8 million.
         body_timeout_s: a client that takes longer to send its body is turned away.
         header_timeout_s: a connection on which no whole request comes for so long is closed.
+        reading_timeout_s: a connection whose client reads nothing of its answer for so long is closed.
         max_connections: more at once, silent ones included, are answered 503.
         max_requests: more at once are answered 503.
         requests_per_minute: searches and changes of one caller; more are answered 429. Looking is free.
@@ -43,6 +44,7 @@ class ServiceSettings(BaseSettings):
     max_image_pixels: Annotated[int, Field(ge=1)] = 16_000_000
     body_timeout_s: Annotated[float, Field(gt=0)] = 60.0
     header_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    reading_timeout_s: Annotated[float, Field(gt=0)] = 30.0
     max_connections: Annotated[int, Field(ge=1)] = 512
     max_requests: Annotated[int, Field(ge=1)] = 64
     requests_per_minute: Annotated[int, Field(ge=1)] = 240

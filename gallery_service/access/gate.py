@@ -6,14 +6,15 @@ A browser sends a session's cookie along whoever's page it is on. So a request w
 the token does not depend on what a browser or a proxy between makes of its headers. API keys need none: no page can
 make a browser send one.
 
-Strangers share a part of what the service answers at once, so that however many of them sit at the door, those who are
-known get in.
+Strangers who sign in share a part of what the service answers at once, so that however many of them sit at the door,
+those who are known get in.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import logging
+from collections import Counter
 from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
@@ -31,7 +32,8 @@ from gallery_service.web.limits import refuse
 
 COOKIE = "calr_session"
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
+_FORWARDED = ("forwarded", "x-forwarded-", "x-real-ip", "via")
+"""How the names of headers begin that proxies add."""
 _BEARER = {"WWW-Authenticate": "Bearer"}
 
 _log = logging.getLogger("gallery_service")
@@ -43,14 +45,14 @@ class Gate:
 
     Args:
         identities: who is who.
-        most_strangers: requests at a time of whoever is not known; more are answered 503.
+        most_strangers: requests at a time and path of whoever is not known; more are answered 503.
     """
 
     def __init__(self, app: ASGIApp, identities: Identities, most_strangers: int) -> None:
         self._app = app
         self._identities = identities
         self._most_strangers = most_strangers
-        self._strangers = 0
+        self._strangers: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -87,17 +89,18 @@ class Gate:
         await self._app(scope, receive, send)
 
     async def _answer_stranger(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
-        if not is_open(scope["path"]):
+        path = scope["path"]
+        if not is_open(path):
             await self._turn_away(scope, headers, receive, send)
-        elif self._strangers >= self._most_strangers:
-            await refuse(receive, send, 503, "too many are signing in just now; try again in a moment")
+        elif self._strangers[path] >= self._most_strangers:
+            await refuse(receive, send, 503, "too many are asking for this just now; try again in a moment")
         else:
-            self._strangers += 1
+            self._strangers[path] += 1
             try:
                 _note(scope, None)
                 await self._app(scope, receive, send)
             finally:
-                self._strangers -= 1
+                self._strangers[path] -= 1
 
     async def _turn_away(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         if scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
@@ -113,7 +116,7 @@ def _at_this_machine(scope: Scope, headers: Headers) -> bool:
         here = scope["client"] is not None and ipaddress.ip_address(scope["client"][0]).is_loopback
     except ValueError:  # what a proxy says is no address
         return False
-    return here and not any(name in headers for name in _FORWARDED)
+    return here and not any(name.startswith(_FORWARDED) for name in headers)
 
 
 def _note(scope: Scope, identity: Identity | None) -> None:

@@ -18,7 +18,7 @@ from starlette.middleware import Middleware
 from gallery_service.access.gate import Gate
 from gallery_service.access.identity import Identities
 from gallery_service.access.routes import account_routes
-from gallery_service.access.rules import refuse_routes_without_a_rule
+from gallery_service.access.rules import is_unasked, refuse_routes_without_a_rule
 from gallery_service.audit.routes import audit
 from gallery_service.caller import caller_of
 from gallery_service.erasure.routes import erasures
@@ -78,7 +78,7 @@ def create_app(sites: Iterable[SiteSearch], settings: ServiceSettings, identitie
         middleware=[
             Middleware(RequestLog),
             Middleware(SecurityHeaders),
-            Middleware(RequestLimit, most=settings.max_requests, always=("/healthz",)),
+            Middleware(RequestLimit, most=settings.max_requests, uncounted=is_unasked),
             Middleware(InternalErrors),
             Middleware(RequestMeasurement, measurements=measurements),
             Middleware(TrustedHosts, names=[*LOOPBACK_NAMES, *settings.allowed_hosts]),

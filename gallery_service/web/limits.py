@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -56,18 +56,19 @@ class RequestLimit:
 
     Args:
         most: at a time.
-        always: paths that are answered always: who watches the service should not take a busy one for a dead one.
+        uncounted: paths that are always answered, since whoever is not known may ask for them and take as long as they
+            like to read the answer.
     """
 
-    def __init__(self, app: ASGIApp, most: int, always: Collection[str] = ()) -> None:
+    def __init__(self, app: ASGIApp, most: int, uncounted: Callable[[str], bool]) -> None:
         self._app = app
         self._most = most
-        self._always = always
+        self._uncounted = uncounted
         self._running = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        if scope["type"] != "http" or scope["path"] in self._always:
+        if scope["type"] != "http" or self._uncounted(scope["path"]):
             await self._app(scope, receive, send)
             return
         if self._running >= self._most:

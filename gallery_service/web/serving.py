@@ -92,6 +92,7 @@ def run(
 
     class Protocol(PatientProtocol):
         header_timeout_s = settings.header_timeout_s
+        reading_timeout_s = settings.reading_timeout_s
 
     async def renew() -> None:
         if certificate is not None and config.ssl is not None:

@@ -16,11 +16,13 @@ import httpx
 import pytest
 
 from gallery_service.caller import LOCAL
+from gallery_service.databases.gallery import gallery_file
 from gallery_service.indexing.build import build_gallery
 from gallery_service.search.keeping_up import keeping_up
 from gallery_service.search.site_search import SearchRequest, SiteSearch
 from gallery_service.settings import ServiceSettings
 from ingest.site import SiteConfig
+from ingest.workspace import Workspace
 from models.images import encode_jpeg
 from tests.gallery_service import synthetic
 from tests.gallery_service.conftest import copy_site, run_service
@@ -62,6 +64,18 @@ def test_who_is_erased_leaves_without_a_request(site: SiteConfig, search: SiteSe
     assert first() is None, "something holds on to the gallery that has somebody in it"
     assert search.pictures._clips._clips == {}
     assert not [thread for thread in threading.enumerate() if thread.name == "keeping up"]
+
+
+def test_erasing_gives_up_no_lock_on_the_database(site: SiteConfig, search: SiteSearch) -> None:
+    """Else the next command that is done with it takes it for unused and deletes the log that a service writes to."""
+    search.refresh()
+    erase_tracklet(site, person(site).tracklet_id)  # in this process, as a service's retention does
+    file = str(gallery_file(Workspace(site)))
+    look = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('SELECT purpose FROM audit').fetchall())"
+    for purpose in ("first", "second"):
+        search.record(LOCAL, "search", {}, purpose)
+        seen = subprocess.run([sys.executable, "-c", look, file], capture_output=True, text=True, check=True)
+        assert purpose in seen.stdout
 
 
 def test_it_outlives_what_goes_wrong_and_ends(

@@ -7,6 +7,8 @@ import copy
 import io
 import logging
 import warnings
+from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from models.atomic import write_bytes
 from models.bundle import INPUT, OUTPUT
 from models.onnx_session import make_session
 from models.preprocess import normalise
-from models.reid import ReidNet
+from models.reid import Pooling, ReidNet, build_reid
 
 OPSET = 18
 """The oldest opset that torch's exporter writes without conversion; with it comes IR version 10, which every
@@ -64,34 +66,25 @@ def export_onnx(net: ReidNet, path: str | Path, input_size: tuple[int, int], ops
         ExportError: the exporter failed, or that difference is above :data:`PARITY`.
     """
     module = _Embedding(copy.deepcopy(net).cpu().float()).eval()
-    write_bytes(path, _serialise(module, net.arch, input_size, opset))
+    write_bytes(path, _serialise(module, input_size, opset))
     return _check_parity(module, Path(path), input_size)
 
 
-def _serialise(module: nn.Module, arch: str, input_size: tuple[int, int], opset: int) -> bytes:
-    # The exporter narrates on stdout, which belongs to JSON, and warns about its own internals.
-    exporter_log = logging.getLogger("torch.onnx")
-    level = exporter_log.level
-    exporter_log.setLevel(logging.ERROR)
+def _serialise(module: _Embedding, input_size: tuple[int, int], opset: int) -> bytes:
+    net = module.net
     try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            # A batch of 2: torch.export takes a size of 1 for a constant.
-            program: Any = torch.onnx.export(
-                module,
-                (torch.zeros(2, 3, *input_size),),
-                dynamo=True,
-                verbose=False,
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
-                opset_version=opset,
-            )
+        with _quiet():
+            program = _traced(net.arch, net.pooling, input_size, opset)
+            traced = program.model
+            program.model = traced.clone()
+            try:
+                program.apply_weights(module.state_dict())
+                program.optimize()
+                model: Any = program.model_proto
+            finally:
+                program.model = traced
     except Exception as error:
-        raise ExportError(f"{arch} cannot be exported at {input_size[0]}×{input_size[1]}: {error}") from error
-    finally:
-        exporter_log.setLevel(level)
-    model: Any = program.model_proto
+        raise ExportError(f"{net.arch} cannot be exported at {input_size[0]}×{input_size[1]}: {error}") from error
     # The exporter notes where each node came from: file paths of this machine, and bytes that differ between machines.
     for holder in (model, model.graph, *model.graph.node, *model.graph.input, *model.graph.output):
         del holder.metadata_props[:]
@@ -100,6 +93,40 @@ def _serialise(module: nn.Module, arch: str, input_size: tuple[int, int], opset:
     for node in model.graph.node:
         node.ClearField("doc_string")
     return bytes(model.SerializeToString(deterministic=True))
+
+
+@lru_cache(maxsize=1)
+def _traced(arch: str, pooling: Pooling, input_size: tuple[int, int], opset: int) -> Any:
+    """The graph of such a network, with whatever weights: tracing takes most of the time, and a site exports two of a
+    kind, the start and what came of it."""
+    with torch.random.fork_rng(devices=[]):  # whoever draws from it next must not notice
+        net = build_reid(arch, pooling=pooling)
+    # A batch of 2: torch.export takes a size of 1 for a constant.
+    return torch.onnx.export(
+        _Embedding(net).eval(),
+        (torch.zeros(2, 3, *input_size),),
+        dynamo=True,
+        optimize=False,  # folds weights into each other, once they are the right ones
+        verbose=False,
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+        opset_version=opset,
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter narrates on stdout, which belongs to JSON, and warns about its own internals."""
+    exporter_log = logging.getLogger("torch.onnx")
+    level = exporter_log.level
+    exporter_log.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        exporter_log.setLevel(level)
 
 
 def _check_parity(module: nn.Module, path: Path, input_size: tuple[int, int]) -> float:

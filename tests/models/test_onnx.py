@@ -138,6 +138,23 @@ def test_nan_is_refused(tmp_path: Path) -> None:
         export_onnx(net, tmp_path / "model.onnx", SIZE)
 
 
+def test_the_next_of_a_kind_is_traced_no_more_and_comes_out_the_same(
+    osnet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = torch.random.get_rng_state()
+    other = settled("osnet_x0_25")
+    with torch.no_grad():
+        other.backbone.conv5.conv.weight.mul_(1.5)  # type: ignore[union-attr, operator]
+    onnx_export._traced.cache_clear()
+    torch.random.set_rng_state(state)
+    export_onnx(other, tmp_path / "other.onnx", SIZE)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    monkeypatch.setattr(torch.onnx, "export", None)
+    export_onnx(settled("osnet_x0_25"), tmp_path / "again.onnx", SIZE)
+    other_bytes, again = ((tmp_path / f"{name}.onnx").read_bytes() for name in ("other", "again"))
+    assert other_bytes != again == osnet.read_bytes()
+
+
 def test_an_input_too_small_for_the_network(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"osnet_x0_25 cannot be exported at 4×2"):
         export_onnx(build_reid("osnet_x0_25"), tmp_path / "model.onnx", (4, 2))

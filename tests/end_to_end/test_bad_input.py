@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import av
 import numpy as np
@@ -13,6 +14,16 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from tests.end_to_end.conftest import Sites
+
+
+@pytest.fixture(scope="module")
+def ingested(tmp_path_factory: pytest.TempPathFactory, rendered: Path) -> Path:
+    """The small site's shards."""
+    sites = Sites(tmp_path_factory.mktemp("ingested"))
+    shutil.copytree(rendered, sites.folder / "small")
+    done = sites.run("ingest", "run", "small")
+    assert done.returncode == 0, done.stderr
+    return sites.folder / "small" / "shards"
 
 
 def write_video(path, frames: int = 30) -> None:
@@ -105,8 +116,8 @@ def test_nobody_in_the_footage_is_no_crash_and_training_says_why_it_stops(sites:
         ({"profile": "no-such-profile"}, "no-such-profile"),
     ],
 )
-def test_weights_that_do_not_fit_are_refused(sites: Sites, finished: Sites, change: dict[str, str], told: str):
-    shutil.copytree(finished.folder / "small" / "shards", sites.folder / "small" / "shards")
+def test_weights_that_do_not_fit_are_refused(sites: Sites, ingested: Path, change: dict[str, str], told: str):
+    shutil.copytree(ingested, sites.folder / "small" / "shards")
     config = sites.config("small")
     config["training"].update(change)
     sites.configure("small", config)
@@ -116,8 +127,8 @@ def test_weights_that_do_not_fit_are_refused(sites: Sites, finished: Sites, chan
     assert "Traceback" not in done.stderr
 
 
-def test_wrong_checksum_of_weights_is_refused(sites: Sites, finished: Sites):
-    shutil.copytree(finished.folder / "small" / "shards", sites.folder / "small" / "shards")
+def test_wrong_checksum_of_weights_is_refused(sites: Sites, ingested: Path):
+    shutil.copytree(ingested, sites.folder / "small" / "shards")
     config = sites.config("small")
     config["training"]["init"] += "#sha256=" + "0" * 64
     sites.configure("small", config)

@@ -20,8 +20,9 @@ from torch import nn
 from models.atomic import write_bytes
 from models.bundle import INPUT, OUTPUT
 from models.onnx_session import make_session
+from models.pooling import Pooling
 from models.preprocess import normalise
-from models.reid import Pooling, ReidNet, build_reid
+from models.reid import ReidNet, build_reid
 
 OPSET = 18
 """The oldest opset that torch's exporter writes without conversion; with it comes IR version 10, which every

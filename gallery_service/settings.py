@@ -34,6 +34,8 @@ class ServiceSettings(BaseSettings):
             though nobody asks it anything.
         reload_wait_s: how long a request waits for a changed gallery that is being loaded, before it is answered from
             the one before.
+        reload_pause: after a load of more than a second, rows that are new wait for so many times as long as it took,
+            so that a large site spends no more than a part of its time on loading.
         shutdown_s: how long running requests may take after Ctrl-C.
     """
 
@@ -57,4 +59,5 @@ class ServiceSettings(BaseSettings):
     session_idle_minutes: Annotated[float, Field(gt=0)] = 60.0
     look_every_s: Annotated[float, Field(gt=0)] = 5.0
     reload_wait_s: Annotated[float, Field(ge=0)] = 2.0
+    reload_pause: Annotated[float, Field(ge=0)] = 5.0
     shutdown_s: Annotated[int, Field(ge=0)] = 5

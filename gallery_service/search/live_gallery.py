@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
 # A gallery that cannot be loaded is not tried again with every request, unless something changes.
 _AFTER_FAILURE_S = 5.0
-# Times what loading took, where that was long: while an index run adds shard after shard, it must not take up all time.
-_PAUSE_AFTER_LOADING = 5.0
 
 _log = logging.getLogger("gallery_service")
 
@@ -168,7 +166,8 @@ class LiveGallery:
                 _log.warning("keeping the gallery loaded before: %s", error)
             found, self._complained = loaded, str(error)
         ended = time.monotonic()
-        pause = _PAUSE_AFTER_LOADING * (ended - started) if ended - started > 1 else 0.0
+        # While an index run adds shard after shard, loading must not take up all time.
+        pause = self.settings.reload_pause * (ended - started) if ended - started > 1 else 0.0
         self._next_attempt = ended + (pause if self._complained is None else max(pause, _AFTER_FAILURE_S))
         return found
 

@@ -28,6 +28,9 @@ from tests.gallery_service.lived_in import live_in
 from tests.gallery_service.postgres import PostgresServer
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What was indexed is found by whoever asks next, however slow the machine is that loads it.
+os.environ.setdefault("CALR_SERVICE_RELOAD_WAIT_S", "60")
+os.environ.setdefault("CALR_SERVICE_RELOAD_PAUSE", "0")
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
@@ -149,8 +152,6 @@ def run_service(
     """Serve sites in a process of its own, on any free port, and stop it with Ctrl-C."""
     command = [sys.executable, "-m", "gallery_service", "serve", *map(str, sites), "--port", "0", *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CALR_SERVICE_THREADS": "1", **(env or {})}
-    # What was indexed is found by whoever asks next, however slow the machine is that loads it.
-    environment.setdefault("CALR_SERVICE_RELOAD_WAIT_S", "60")
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     try:
         assert process.stderr is not None

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from gallery_service.client import GalleryClient, GalleryProblem
 from gallery_service.search.site_search import MAX_TOP_K
+from gallery_service.settings import ServiceSettings
 from ingest.site import SiteConfig
 from models.bundle import load_bundle
 from models.embedder import Embedder
@@ -167,6 +168,8 @@ def test_eight_clients_while_recordings_and_a_model_come(indexed_site: SiteConfi
                     wrong.append(repr(error))
 
     limits = {"CALR_SERVICE_REQUESTS_PER_MINUTE": "1000000"}
+    for name in ("reload_wait_s", "reload_pause"):  # as everybody has them; see conftest.py
+        limits[f"CALR_SERVICE_{name.upper()}"] = str(ServiceSettings.model_fields[name].default)
     with run_service(indexed_site.folder, env=limits) as service:
         clients = [threading.Thread(target=search, args=(number, service.url)) for number in range(CLIENTS)]
         for client in clients:

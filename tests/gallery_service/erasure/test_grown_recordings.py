@@ -146,8 +146,7 @@ def test_the_search_afterwards_looks_into_what_the_recording_has_become(site: Si
     assert found["crops of the recordings"] == 20
 
 
-def test_hits_and_queries_of_the_shorter_state_go_too(site: SiteConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gallery_service.search.live_gallery._PAUSE_AFTER_LOADING", 0.0)
+def test_hits_and_queries_of_the_shorter_state_go_too(site: SiteConfig) -> None:
     workspace = Workspace(site)
     (shard,) = list_shards(workspace, "cam1")
     first = shard.tracklets()["tracklet_id"].to_pylist()[0]

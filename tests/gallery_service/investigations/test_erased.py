@@ -29,8 +29,7 @@ pytestmark = pytest.mark.usefixtures("either_database")
 
 
 @pytest.fixture
-def search(indexed_site: SiteConfig, monkeypatch: pytest.MonkeyPatch) -> Iterator[SiteSearch]:
-    monkeypatch.setattr("gallery_service.search.live_gallery._PAUSE_AFTER_LOADING", 0.0)
+def search(indexed_site: SiteConfig) -> Iterator[SiteSearch]:
     opened = SiteSearch(indexed_site, ServiceSettings(threads=1))
     yield opened
     opened.close()

@@ -41,12 +41,6 @@ def colours(monkeypatch: pytest.MonkeyPatch) -> None:
     use_colours(Embedder)
 
 
-@pytest.fixture(autouse=True)
-def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However long a load takes on this machine; see `pause`."""
-    monkeypatch.setattr(live_gallery, "_PAUSE_AFTER_LOADING", 0.0)
-
-
 @dataclass
 class Load:
     """What loading a gallery meets: it takes up to a minute, unless it may end."""

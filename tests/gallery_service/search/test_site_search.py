@@ -47,9 +47,8 @@ def found(built_gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.fixture
-def search(indexed_site: SiteConfig, monkeypatch: pytest.MonkeyPatch) -> Iterator[SiteSearch]:
-    """The indexed site, for tests that change it and look at once, however slow the machine."""
-    monkeypatch.setattr("gallery_service.search.live_gallery._PAUSE_AFTER_LOADING", 0.0)
+def search(indexed_site: SiteConfig) -> Iterator[SiteSearch]:
+    """The indexed site, for tests that change it."""
     opened = SiteSearch(indexed_site, SETTINGS)
     yield opened
     opened.close()

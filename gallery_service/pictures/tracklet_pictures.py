@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -88,6 +89,24 @@ class TrackletPictures:
         Raises:
             NotFound: as `crop`; or clips are off, or the recording is gone.
         """
+        tracklet, key, _ = self._to_cut(caller, tracklet_id)
+        ready = self._clips.find(key)
+        if ready is not None:
+            self._record_look(caller, "clip", tracklet, _CLIP)
+        return WantedClip(ready, partial(self._cut, caller, tracklet_id))
+
+    def _cut(self, caller: Caller, tracklet_id: str) -> bytes:
+        # Looked up again: it may have waited, and somebody may have been erased meanwhile, or while it is cut.
+        while True:
+            tracklet, key, request = self._to_cut(caller, tracklet_id)
+            content = self._clips.get(key, partial(cut_clip, request))
+            if self._to_cut(caller, tracklet_id)[1] == key:
+                self._record_look(caller, "clip", tracklet, _CLIP)
+                return content
+
+    def _to_cut(self, caller: Caller, tracklet_id: str) -> tuple[StoredTracklet, tuple[object, ...], ClipRequest]:
+        """Of what a clip is to be cut, the key that it is kept by, and how."""
+        erasures = self.drop_clips()  # before anything is read that they change
         tracklet = self._gallery.tracklet(caller, tracklet_id)
         site = self._gallery.current_site()
         if not site.clips.enabled:
@@ -108,18 +127,7 @@ class TrackletPictures:
             erased=self._gallery.erased.regions(tracklet.recording_sha256),
         )
         # The mask and erasures are part of the key: a clip cut before must not be served after.
-        erasures = self.drop_clips()
-        key = (tracklet.shard, tracklet_id, span, recording, repr(camera.mask), erasures)
-
-        def cut() -> bytes:
-            content = self._clips.get(key, lambda: cut_clip(request))
-            self._record_look(caller, "clip", tracklet, _CLIP)
-            return content
-
-        ready = self._clips.find(key)
-        if ready is not None:
-            self._record_look(caller, "clip", tracklet, _CLIP)
-        return WantedClip(ready, cut)
+        return tracklet, (tracklet.shard, tracklet_id, span, recording, repr(camera.mask), erasures), request
 
     def training_report(self, caller: Caller, model_version: str, run_id: str | None) -> str:
         """The report of the training run that a model came from, HTML. It shows crops, so the look is recorded.

@@ -153,9 +153,13 @@ def test_a_clip_cut_before_is_not_in_memory_any_more(
     search.pictures.clip(LOCAL, second.tracklet_id)
     assert search.pictures.wanted_clip(LOCAL, second.tracklet_id).ready
 
+    erased: list[str] = []
+
     def erased_meanwhile(request: object) -> bytes:
-        forbid(site, first.tracklet_id)
-        search.pictures.wanted_clip(LOCAL, second.tracklet_id)
+        if not erased:
+            forbid(site, first.tracklet_id)
+            erased.append(first.tracklet_id)
+            search.pictures.wanted_clip(LOCAL, second.tracklet_id)
         return cut_clip(request)  # type: ignore[arg-type]
 
     third = person(site, number=4)
@@ -163,7 +167,25 @@ def test_a_clip_cut_before_is_not_in_memory_any_more(
         patched.setattr("gallery_service.pictures.tracklet_pictures.cut_clip", erased_meanwhile)
         search.pictures.clip(LOCAL, third.tracklet_id)
     assert not search.pictures.wanted_clip(LOCAL, second.tracklet_id).ready
-    assert not search.pictures.wanted_clip(LOCAL, third.tracklet_id).ready
+    assert search.pictures.wanted_clip(LOCAL, third.tracklet_id).ready, "cut again, without who was erased"
+    assert len(search.pictures._clips._clips) == 1
+
+
+def test_a_clip_that_waits_is_not_cut_of_who_is_erased_meanwhile(
+    site: SiteConfig, search: SiteSearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = person(site), person(site, number=3)
+    waiting = search.pictures.wanted_clip(LOCAL, first.tracklet_id)
+    forbid(site, first.tracklet_id)
+    with pytest.raises(NotFound):
+        waiting.cut()
+    monkeypatch.setattr(
+        "gallery_service.pictures.tracklet_pictures.cut_clip",
+        lambda request: (forbid(site, second.tracklet_id), cut_clip(request))[1],
+    )
+    with pytest.raises(NotFound):
+        search.pictures.clip(LOCAL, second.tracklet_id)
+    search.pictures.drop_clips()
     assert not search.pictures._clips._clips
 
 

@@ -225,7 +225,9 @@ class Investigations:
         evidence = Evidence(np.stack(shown), np.array(rejected, np.float32).reshape(-1, len(shown[0])))
         searched = [present[row.tracklet_id] for row in queries if row.tracklet_id and _is_present(row, present)]
         known = [tracklet.tracklet_id for tracklet in [*decided["confirmed"], *decided["rejected"], *searched]]
-        answer = self._site.search_evidence(self._caller, gallery, evidence, _request_of(case, request), known)
+        cameras = {tracklet.camera_id for tracklet in [*decided["confirmed"], *searched]}
+        request = _request_of(case, request)
+        answer = self._site.search_evidence(self._caller, gallery, evidence, request, known, cameras)
         self._keep(investigation_id, self._recent(answer.query_id), [])
         return answer
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Set
+from collections.abc import Collection, Set
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,10 @@ def probabilities(
     rows: NDArray[np.int64],
     cosines: NDArray[np.float64],
     seen: Set[str] | None,
-    own_row: int | None = None,
+    own_cameras: Collection[str] = (),
 ) -> list[float | None]:
     """The probability of each match; None where the model is uncalibrated, where a camera shows too few to compare
-    with, and for matches of the query's own camera: those look more alike, so that it would be too high.
+    with, and for matches of a camera that the query comes from: those look more alike, so that it would be too high.
 
     What was searched for with filters is compared with all that its cameras show: leaving others out of the answer does
     not make a match any surer.
@@ -31,7 +31,7 @@ def probabilities(
         query: (D,), of length 1.
         rows, cosines: (k,), the matches.
         seen: cameras that whoever asks may see (`Caller.cameras`); None: all.
-        own_row: of the tracklet that was asked for; None for an uploaded picture, of which no camera is known.
+        own_cameras: which saw what was asked for, as far as that is known: of an uploaded picture it is not.
     """
     calibration = gallery.bundle.calibration
     if calibration is None or not len(rows):
@@ -42,7 +42,7 @@ def probabilities(
     ranks = calibration.look_alikes.within(float(sizes[sizes > 0].mean()))
     nearest, nearest_cosines = gallery.index.nearly(query, ranks.depth, everything)
     levels = ranks.levels(nearest_cosines, camera[nearest], camera[rows])
-    if own_row is not None:
-        levels[camera[rows] == camera[own_row]] = math.nan
+    own = [number for number, camera_id in enumerate(gallery.columns.camera_ids) if camera_id in own_cameras]
+    levels[np.isin(camera[rows], own)] = math.nan
     found = calibration.probability(cosines, levels).tolist()
     return [None if math.isnan(value) else round(value, 4) for value in found]

@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -74,6 +74,7 @@ class _Found:
         rows, scores: of the gallery, the best first.
         stored: who they are; None for one that is gone, or whose id was given to another, since the gallery was loaded.
         tracklet: that was searched for, if it was one.
+        own_cameras: that saw what was searched for, as far as that is known.
     """
 
     gallery: LoadedGallery
@@ -83,6 +84,7 @@ class _Found:
     scores: NDArray[np.float64]
     stored: list[StoredTracklet | None]
     tracklet: StoredTracklet | None
+    own_cameras: Collection[str]
 
 
 class SiteSearch(LiveGallery):
@@ -173,7 +175,9 @@ class SiteSearch(LiveGallery):
             if row is None:
                 return None
             query = gallery.index.vectors(np.array([row], np.int64))[0]
-            return self._find(caller, gallery, query, request, filters, tracklet=tracklet)
+            return self._find(
+                caller, gallery, query, request, filters, tracklet=tracklet, own_cameras=[tracklet.camera_id]
+            )
 
         found = self._up_to_date(self.refresh(), search)
         if found is None:
@@ -181,7 +185,13 @@ class SiteSearch(LiveGallery):
         return self._answer(caller, found, request)
 
     def search_evidence(
-        self, caller: Caller, gallery: LoadedGallery, evidence: Evidence, request: SearchRequest, known: Sequence[str]
+        self,
+        caller: Caller,
+        gallery: LoadedGallery,
+        evidence: Evidence,
+        request: SearchRequest,
+        known: Sequence[str],
+        cameras: Collection[str],
     ) -> SearchAnswer:
         """Find the tracklets that look like somebody of whom more is known than one picture.
 
@@ -191,6 +201,7 @@ class SiteSearch(LiveGallery):
             evidence: vectors.
             request: filters and bounds.
             known: tracklets to leave out, since somebody has decided about them.
+            cameras: that saw what the evidence shows, as far as that is known.
 
         Raises:
             GalleryError: a filter is wrong.
@@ -201,7 +212,7 @@ class SiteSearch(LiveGallery):
             if current.bundle.version != gallery.bundle.version:
                 current = gallery  # the evidence says nothing to another model
             filters = self._filters(caller, current, request, known)
-            return self._find(caller, current, query, request, filters, evidence)
+            return self._find(caller, current, query, request, filters, evidence, own_cameras=cameras)
 
         found = self._up_to_date(gallery, search)
         assert found is not None
@@ -273,6 +284,7 @@ class SiteSearch(LiveGallery):
         filters: SearchFilters,
         evidence: Evidence | None = None,
         tracklet: StoredTracklet | None = None,
+        own_cameras: Collection[str] = (),
     ) -> _Found:
         reorders = request.rerank or evidence is not None
         wanted = max(request.top_k, _RERANK_CANDIDATES) if reorders else request.top_k
@@ -293,7 +305,7 @@ class SiteSearch(LiveGallery):
             known[tracklet_id] if tracklet_id in known and known[tracklet_id].shard == gallery.shards[row] else None
             for tracklet_id, row in zip(ids, rows, strict=True)
         ]
-        return _Found(gallery, query, filters, rows, scores, stored, tracklet)
+        return _Found(gallery, query, filters, rows, scores, stored, tracklet, own_cameras)
 
     def _answer(
         self,
@@ -303,8 +315,8 @@ class SiteSearch(LiveGallery):
         pictures: Sequence[QueryPicture] = (),
     ) -> SearchAnswer:
         gallery, filters, tracklet = found.gallery, found.filters, found.tracklet
-        own_row = None if tracklet is None else gallery.row(tracklet)
-        likely = probabilities(gallery, found.query, found.rows, found.scores, caller.cameras(self.name), own_row)
+        seen = caller.cameras(self.name)
+        likely = probabilities(gallery, found.query, found.rows, found.scores, seen, found.own_cameras)
         query_id, asked_at = uuid.uuid4().hex, time.time_ns() // 1000
         asked = json.dumps(
             {

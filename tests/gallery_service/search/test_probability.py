@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from gallery_service.caller import LOCAL, Caller, Role
+from gallery_service.investigations.schemas import NewInvestigation
+from gallery_service.investigations.service import Investigations
 from gallery_service.schemas import Match
 from gallery_service.search.site_search import SearchRequest, SiteSearch
 from gallery_service.settings import ServiceSettings
@@ -101,6 +103,18 @@ def test_matches_of_the_querys_own_camera_have_none(found: SiteSearch) -> None:
                 assert match.probability is None
             else:
                 assert match.probability == pytest.approx(plain(found, vectors[query_id], match), abs=2e-4)
+
+
+def test_nor_have_those_of_a_refined_search(found: SiteSearch) -> None:
+    vectors, _ = truth(found.site)
+    query_id = min(vectors)
+    cases = Investigations(found, LOCAL)
+    case = cases.begin(NewInvestigation(title="t", purpose="p"))[0].investigation_id
+    cases.search_tracklet(case, query_id, SearchRequest())
+    matches = cases.search_refined(case, SearchRequest(top_k=50)).matches
+    assert len(matches) == 12
+    for match in matches:
+        assert (match.probability is None) == (match.camera_id == query_id.split("/")[0])
 
 
 def test_levels_come_from_what_the_caller_may_see(built_gallery: Path, tmp_path: Path) -> None:

@@ -93,7 +93,8 @@ class SqliteFile(Database):
     def empty_log(self) -> None:
         """Bring everything out of the write-ahead log into the database, and empty the log: what was deleted must not
         be read from it. A reader that is at work puts it off."""
-        with closing(sqlite3.connect(self.place, timeout=_WAIT_S, isolation_level=None)) as connection:
+        # Without waiting: it keeps writers out all the while it waits for readers.
+        with closing(sqlite3.connect(self.place, timeout=0, isolation_level=None)) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def scrub(self) -> None:
@@ -102,6 +103,7 @@ class SqliteFile(Database):
             with closing(sqlite3.connect(self.place, timeout=_WAIT_S, isolation_level=None)) as connection:
                 connection.execute("PRAGMA secure_delete=ON")
                 connection.execute("VACUUM")
+                connection.execute("PRAGMA busy_timeout=0")  # writers come in between
                 give_up = time.monotonic() + _WAIT_S
                 while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
                     if time.monotonic() > give_up:

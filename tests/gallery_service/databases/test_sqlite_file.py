@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -126,3 +127,21 @@ def test_an_empty_file_is_none_yet_and_opening_touches_none_that_is_there(tmp_pa
     os.utime(path, (1e9, 1e9))
     database.open().dispose()
     assert (database.identity(), path.stat().st_mtime) == (identity, 1e9)
+
+
+def test_emptying_the_log_waits_for_no_reader_and_keeps_no_writer_out(tmp_path: Path) -> None:
+    database = SqliteFile(tmp_path / "gallery.sqlite", GALLERY)
+    repository = GalleryRepository(database.open())
+    with repository.engine.connect() as reader:
+        reader.execute(text("SELECT count(*) FROM audit")).all()
+        repository.record(LOCAL, "search", {})  # so that the log has what this reader does not
+        emptying = threading.Thread(target=database.empty_log)
+        emptying.start()
+        emptying.join(sqlite_file._WAIT_S / 2)
+        assert not emptying.is_alive()
+        scrubbing = threading.Thread(target=database.scrub)
+        scrubbing.start()
+        repository.record(LOCAL, "search", {})
+        assert scrubbing.is_alive(), "it waits for the reader, and let the writer in"
+    scrubbing.join()
+    repository.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -92,18 +92,26 @@ def draw_lanes(sightings: Sequence[Sighting], cameras: Sequence[str], clock: Sit
             # The strongest is drawn last and so lies on top.
             lanes.append(Lane(camera_id, sorted(bars, key=lambda bar: bar.sighting.weight)))
     step = next((step for step in _STEPS_S if length / step <= _MOST_TICKS), 86400 * (int(length / 86400 / 6) + 1))
-    ticks = []
-    shown = _at(begin)
-    local = clock.local(shown)
-    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
-    offset = (local - midnight).total_seconds()
-    at = begin + (step - offset % step) % step
-    while at < end:
-        form = "%H:%M:%S" if step < 60 else "%H:%M" if step < 86400 else "%d %b"
-        ticks.append((place(at), f"{clock.local(_at(at)):{form}}"))
-        at += step
+    form = "%H:%M:%S" if step < 60 else "%H:%M" if step < 86400 else "%d %b"
+    ticks = [(place(at), f"{clock.local(_at(at)):{form}}") for at in _ticks(begin, end, step, clock)]
     first, last = clock.day(_at(begin)), clock.day(_at(end))
     return Lanes(lanes, ticks, first if first == last else f"{first} – {last}")
+
+
+def _ticks(begin: float, end: float, step: int, clock: SiteClock) -> Iterator[float]:
+    """Every so many seconds since midnight, or, of whole days, at midnight: not all days have as many seconds."""
+    local = clock.local(_at(begin))
+    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
+    if step < 86400:
+        at = begin + -(local - midnight).total_seconds() % step
+        while at < end:
+            yield at
+            at += step
+    else:
+        day = midnight if midnight == local else midnight + timedelta(seconds=step)  # as the clock shows it
+        while day.timestamp() < end:
+            yield day.timestamp()
+            day += timedelta(seconds=step)
 
 
 def _seconds(moment: str) -> float:

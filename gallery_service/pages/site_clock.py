@@ -64,7 +64,8 @@ class SiteClock:
         return _written(min(self._moments(local, field)))
 
     def latest(self, local: str, field: str) -> str:
-        """The last moment at which the site's clock shows a time, RFC 3339 in UTC.
+        """The last moment at which the site's clock shows a time, to its last microsecond, RFC 3339 in UTC: pages show
+        whole seconds, and what is shown must be found by them.
 
         When summer time ends, a clock shows an hour twice; when it begins, it leaves one out. A span from the earliest
         to the latest reading holds everything that may be meant.
@@ -76,7 +77,8 @@ class SiteClock:
         Raises:
             BadQuery: it is no date and time.
         """
-        return _written(max(self._moments(local, field)))
+        last = max(self._moments(local, field))
+        return _written(last if last.microsecond else last.replace(microsecond=999_999))
 
     def _moments(self, local: str, field: str) -> list[datetime]:
         try:

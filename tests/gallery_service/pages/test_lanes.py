@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from zoneinfo import ZoneInfo
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,3 +45,17 @@ def test_ticks_are_round_times_of_the_sites_clock() -> None:
     assert [label for _, label in drawing.ticks] == [f"23:00:{second}" for second in (10, 20, 30, 40, 50)]
     assert drawing.days == "28 Mar 2026"
     assert draw_lanes([], ["a"], CLOCK) is None
+
+
+def test_a_days_tick_is_at_its_midnight_also_after_the_clock_was_set() -> None:
+    for zone, first in (("Europe/Berlin", "2026-10-23"), ("Europe/Berlin", "2026-03-27"), ("UTC", "2026-10-23")):
+        clock = SiteClock(zone)
+        begin = datetime.fromisoformat(f"{first}T12:00").replace(tzinfo=ZoneInfo(zone))
+        noons = [begin + timedelta(days=day) for day in range(6)]
+        seen = [Sighting("a", noon.isoformat(), noon.isoformat(), "#x", "x") for noon in noons]
+        drawing = draw_lanes(seen, ["a"], clock)
+        assert drawing is not None
+        bars = [bar.left for bar in drawing.lanes[0].bars]
+        assert [label for _, label in drawing.ticks] == [f"{noon:%d %b}" for noon in noons[1:]]
+        for (at, _), (before, after) in zip(drawing.ticks, pairwise(bars), strict=True):
+            assert at == pytest.approx((before + after) / 2, abs=0.6), "half an hour of six days"

@@ -37,13 +37,10 @@ from gallery_service.web.limits import BodyLimit, RequestLimit
 from gallery_service.web.measurements import Measurements, RequestMeasurement
 from gallery_service.web.openapi import describe
 from gallery_service.web.origin import LOOPBACK_NAMES, SameOrigin, TrustedHosts
-from gallery_service.web.problem_details import ProblemAnswer
+from gallery_service.web.problem_details import ProblemAnswer, when_to_come_again
 from gallery_service.web.request_log import RequestLog
 from gallery_service.web.security_headers import SecurityHeaders
 from models.images import ImageError
-
-RETRY_AFTER_S = 2
-"""What a client is told that comes when too much is being done, or when the database is away."""
 
 _log = logging.getLogger("gallery_service")
 
@@ -129,8 +126,7 @@ async def _gallery_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, GalleryError)
     if isinstance(error, DatabaseUnavailable):
         _log.error("%s", error)
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if error.status == 503 else None
-    return _answer(request, error.status, error.told, headers)
+    return _answer(request, error.status, error.told, when_to_come_again(error.status))
 
 
 async def _image_error(request: Request, error: Exception) -> Response:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gallery_service.web.problem_details import MEDIA_TYPE, problem_details
+from gallery_service.web.problem_details import MEDIA_TYPE, problem_details, when_to_come_again
 
 # Besides the image, a multipart body has boundaries and headers.
 MULTIPART_SLACK = 16 * 1024
@@ -34,12 +34,13 @@ async def refuse(
     Args:
         more_headers: besides the usual ones.
     """
+    all_headers = when_to_come_again(status) | dict(more_headers or {})
     body = json.dumps(problem_details(status, detail), ensure_ascii=False).encode()
     headers = [
         (b"content-type", MEDIA_TYPE.encode()),
         (b"content-length", str(len(body)).encode()),
         _CLOSE,
-        *((name.lower().encode(), value.encode()) for name, value in (more_headers or {}).items()),
+        *((name.lower().encode(), value.encode()) for name, value in all_headers.items()),
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": True})

@@ -13,6 +13,7 @@ from typing import Any
 from fastapi.responses import JSONResponse
 
 MEDIA_TYPE = "application/problem+json"
+_RETRY_AFTER_S = 2  # while too much is being done, or the database is away
 
 
 def problem_details(status: int, detail: str) -> dict[str, Any]:
@@ -23,6 +24,11 @@ def problem_details(status: int, detail: str) -> dict[str, Any]:
         detail: for a person to read.
     """
     return {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+
+
+def when_to_come_again(status: int) -> dict[str, str]:
+    """The header for it, where the problem is one of the moment."""
+    return {"Retry-After": str(_RETRY_AFTER_S)} if status == 503 else {}
 
 
 class ProblemAnswer(JSONResponse):

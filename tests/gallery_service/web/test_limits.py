@@ -264,6 +264,7 @@ def test_requests_beyond_what_is_handled_are_told_so(built_gallery: Path, tmp_pa
         while (answer := httpx.get(service.url + "/api/v1/me")).status_code == 200 and time.monotonic() < give_up:
             time.sleep(0.05)  # until both have begun
         assert answer.status_code == 503 and "busy" in answer.json()["detail"]
+        assert int(answer.headers["Retry-After"]) > 0
         assert httpx.get(service.url + "/healthz").status_code == 200, "it is busy, not dead"
         for client in dawdling:
             client.close()

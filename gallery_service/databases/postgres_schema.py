@@ -64,9 +64,11 @@ class PostgresSchema(Database):
             if not current:
                 writing = self._engine.connect().execution_options(writes=True, migrates=True)
                 with migrating, writing as connection, connection.begin():
-                    marker = self._claim(connection)
+                    self._claim(connection)
                     upgrade(connection, migrations, self.place)
                     _prepare_texts(connection)
+            marker = read_marker(self._marker)
+            if marker is not None and not marker.made:  # also where a crash has left it so
                 write_marker(self._marker, Marker(marker.id, made=True))
         except DBAPIError as error:
             self.close()
@@ -191,7 +193,7 @@ class PostgresSchema(Database):
             )
         return int(table)
 
-    def _claim(self, connection: Connection) -> Marker:
+    def _claim(self, connection: Connection) -> None:
         """Make the schema where it is missing. Everybody else waits at the lock that the transaction holds."""
         marker = read_marker(self._marker)
         if self._identity(connection) is None:
@@ -199,8 +201,6 @@ class PostgresSchema(Database):
             write_marker(self._marker, marker)
             connection.exec_driver_sql(f'CREATE SCHEMA "{self._schema}"')
             connection.exec_driver_sql(f"COMMENT ON SCHEMA \"{self._schema}\" IS '{_COMMENT}{marker.id}'")
-        assert marker is not None
-        return marker
 
 
 def _prepare_texts(connection: Connection) -> None:

@@ -85,6 +85,16 @@ def test_killed_before_the_schema_was_there_it_goes_on(site: SiteConfig) -> None
     assert marker(site).read_text() == "e" * 32 + "\n"
 
 
+def test_killed_right_after_it_was_there_a_loss_is_noticed_still(site: SiteConfig, server_database: str) -> None:
+    database = gallery_database(Workspace(site))
+    database.open().dispose()
+    marker(site).write_text(f"{marker(site).read_text().strip()} begun\n")
+    database.open().dispose()
+    administrator(server_database, "DROP SCHEMA site_toy CASCADE")
+    with pytest.raises(GalleryError, match=r"is this the right database"):
+        database.open()
+
+
 def test_tables_that_were_put_back_are_others(
     repository: GalleryRepository, site: SiteConfig, server_database: str
 ) -> None:

@@ -45,6 +45,10 @@ class Erasure:
     end_pts_s: float
     box: tuple[float, float, float, float] | None
 
+    def during(self, start_s: float, end_s: float) -> bool:
+        """Whether it has a moment in common with a time span, ends included."""
+        return self.start_pts_s <= end_s and self.end_pts_s >= start_s
+
     def to_json(self) -> dict[str, Any]:
         """The line's content."""
         return {

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from gallery_service.caller import Caller
 from gallery_service.databases.gallery import gallery_database
+from gallery_service.erasure.erased_tracklets import ErasedTracklets
 from gallery_service.erasure.orders import (
     ErasedTracklet,
     Order,
@@ -28,7 +30,7 @@ from gallery_service.erasure.orders import (
     write_order,
 )
 from gallery_service.erasure.search_afterwards import models_that_learned, search_afterwards
-from gallery_service.errors import NotFound
+from gallery_service.errors import Conflict, NotFound
 from gallery_service.indexing.build import build_gallery, compact_gallery
 from gallery_service.storage.repository import GalleryRepository
 from gallery_service.storage.shard_rows import shard_name
@@ -70,6 +72,7 @@ def would_erase(site: SiteConfig, selection: Selection, caller: Caller) -> Forgo
 
     Raises:
         NotFound: a tracklet is not there and never was erased.
+        Conflict: an id may mean somebody else than the gallery shows.
     """
     workspace = Workspace(site)
     plan = _plan(workspace, selection, caller)
@@ -102,6 +105,7 @@ def erase(
 
     Raises:
         NotFound: a tracklet is not there and never was erased.
+        Conflict: an id may mean somebody else than the gallery shows; nothing was done for it.
         WorkspaceBusy: another command works on the site, and nothing was done.
         ValueError, OSError: something cannot be read or written; run again, it goes on.
     """
@@ -148,10 +152,33 @@ def verify(site: SiteConfig, proof: Order) -> Order:
 def _plan(workspace: Workspace, selection: Selection, caller: Caller) -> Plan:
     """`plan_forgetting`, which also says what goes by orders that wait: of all that, what the caller's cameras saw."""
     plan = plan_forgetting(workspace, selection)
+    _refuse_renumbered(workspace, selection, plan)
     losses = _of_their_cameras(workspace, plan, caller)
     tracklets = sorted({name for loss in losses for name in loss.tracklets})
     crops = sum(len(loss.crops) for loss in losses)
     return replace(plan, found=replace(plan.found, tracklets=tracklets, crops=crops))
+
+
+def _refuse_renumbered(workspace: Workspace, selection: Selection, plan: Plan) -> None:
+    """Refuse an id under which the gallery shows somebody else than the shards have: a recording that is ingested anew
+    has its tracklets numbered anew, and whoever searched before the next index run means the one of before."""
+    database = gallery_database(workspace)
+    if not selection.tracklets or not database.exists():
+        return
+    repository = GalleryRepository(database.open())
+    try:
+        shown = repository.seen_by(None).tracklets(sorted(selection.tracklets)).values()
+    finally:
+        repository.close()
+    meant = {ErasedTracklet(row.tracklet_id, row.start_pts_s, row.end_pts_s) for row in shown}
+    # What an earlier erasure took from the shards may still have its row.
+    known = {*_tracklets(plan.losses), *(gone for order in read_orders(workspace) for gone in order.tracklets)}
+    renumbered = sorted(tracklet.tracklet_id for tracklet in meant - known)
+    if renumbered:
+        raise Conflict(
+            f"{renumbered[0]}: its recording was ingested anew since the gallery was indexed, and the id may mean "
+            f"somebody else now; run 'python -m gallery_service index {workspace.site.name}', then search again"
+        )
 
 
 def _of_their_cameras(workspace: Workspace, plan: Plan, caller: Caller) -> list[Loss]:
@@ -194,12 +221,26 @@ def _bury(workspace: Workspace, plan: Plan) -> None:
         repository.close()
 
 
+def _bury_superseded(workspace: Workspace) -> None:
+    """Take away the rows that no shard answers for any more: those of a recording which was ingested anew since it was
+    indexed, where an erasure reaches into them. Their ids stand in no order, and where nothing can be embedded they
+    would stay."""
+    repository = GalleryRepository(gallery_database(workspace).open(), ErasedTracklets(workspace))
+    try:
+        erased = repository.erased_tracklets()
+        if erased:
+            repository.tombstone((shard, tracklet_id) for tracklet_id, shard in erased.items())
+    finally:
+        repository.close()
+
+
 def _remove_from_gallery(site: SiteConfig, workspace: Workspace, threads: int | None) -> list[str]:
     """Take rows and vectors out; what a person should know besides, a sentence each."""
     database = gallery_database(workspace)
     if not database.exists():
         return []
     remarks = []
+    _bury_superseded(workspace)
     try:
         live = ModelStore(workspace.models).current()
     except BundleError as error:
@@ -277,14 +318,17 @@ def _earlier(workspace: Workspace, missing: list[str]) -> list[Order]:
     return [orders[name] for name in sorted(orders)]
 
 
-def _order(workspace: Workspace, plan: Plan, asked: dict[str, Any], caller: Caller, reason: str) -> Order:
-    losses = _of_their_cameras(workspace, plan, caller)
-    tracklets = [
+def _tracklets(losses: Iterable[Loss]) -> list[ErasedTracklet]:
+    return [
         ErasedTracklet(row["tracklet_id"], row["start_pts_s"], row["end_pts_s"])
         for loss in losses
-        for row in loss.shard.tracklets().to_pylist()
+        for row in loss.shard.tracklets().select(["tracklet_id", "start_pts_s", "end_pts_s"]).to_pylist()
         if row["tracklet_id"] in loss.tracklets
     ]
+
+
+def _order(workspace: Workspace, plan: Plan, asked: dict[str, Any], caller: Caller, reason: str) -> Order:
+    losses = _of_their_cameras(workspace, plan, caller)
     crops = {
         hashlib.sha256(loss.shard.read_jpeg(row["offset"], row["length"])).hexdigest()
         for loss in losses
@@ -298,7 +342,7 @@ def _order(workspace: Workspace, plan: Plan, asked: dict[str, Any], caller: Call
         by=f"{caller.name}, {caller.via}" if caller.via else caller.name,
         reason=reason,
         asked_at=now(),
-        tracklets=tracklets,
+        tracklets=_tracklets(losses),
         crops=sorted(crops),
         recordings=sorted(recordings_of(losses) | {erasure.video_sha256 for erasure in plan.erasures}),
         lines=[erasure.to_json() for erasure in plan.erasures],

@@ -2,6 +2,9 @@
 
 Until the shards are rewritten and the gallery has been brought up to date, rows, vectors and pictures of who was erased
 are still there. So whoever reads rows leaves out what this names. When the file cannot be understood nothing is shown.
+
+A recording that was ingested anew, with another detector, has its tracklets numbered anew, and until the gallery is
+indexed its rows are those of before. So an id alone says nothing: a row is told from others by its time, too.
 """
 
 from __future__ import annotations
@@ -33,6 +36,14 @@ class Row(Protocol):
     def camera_id(self) -> str: ...
     @property
     def recording_sha256(self) -> str: ...
+    @property
+    def start_pts_s(self) -> float: ...
+    @property
+    def end_pts_s(self) -> float: ...
+
+
+_Tracklet = tuple[str, float, float]
+"""Id, start and end."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +63,7 @@ class ErasedTracklets:
         self._workspace = workspace
         self._lock = threading.Lock()
         self._state = _State((), {})
-        self._kept: dict[tuple[str, str], tuple[tuple[int, ...], frozenset[str]]] = {}
+        self._kept: dict[tuple[str, str], tuple[tuple[int, ...], frozenset[_Tracklet]]] = {}
 
     def stamp(self) -> tuple[int, ...]:
         """Changes whenever somebody was erased.
@@ -71,7 +82,9 @@ class ErasedTracklets:
         return ErasedRegions(self._now().erasures.get(recording_sha256, []))
 
     def among(self, rows: Iterable[Row]) -> set[str]:
-        """The ids of the tracklets among these that were erased.
+        """The ids of the tracklets among these that were erased: their recording's shard keeps none of that id and
+        time, and an erasure reaches into it. Others that a shard had which is superseded are hidden with them until
+        the gallery is indexed.
 
         Raises:
             ErasuresUnreadable: the file cannot be understood.
@@ -81,7 +94,9 @@ class ErasedTracklets:
             row.tracklet_id
             for row in rows
             if row.recording_sha256 in state.erasures
-            and row.tracklet_id not in self._remaining(state, row.camera_id, row.recording_sha256)
+            and (row.tracklet_id, row.start_pts_s, row.end_pts_s)
+            not in self._remaining(state, row.camera_id, row.recording_sha256)
+            and any(line.during(row.start_pts_s, row.end_pts_s) for line in state.erasures[row.recording_sha256])
         }
 
     def _now(self) -> _State:
@@ -102,7 +117,7 @@ class ErasedTracklets:
                 self._state = _State(stamp, by_recording)
             return self._state
 
-    def _remaining(self, state: _State, camera_id: str, recording_sha256: str) -> frozenset[str]:
+    def _remaining(self, state: _State, camera_id: str, recording_sha256: str) -> frozenset[_Tracklet]:
         """The tracklets of a camera's recording that may be shown: those of its shard, as it is or as it will be."""
         folder = self._workspace.shards / camera_id
         try:
@@ -134,7 +149,9 @@ class ErasedTracklets:
         return max(shards, key=lambda shard: shard.generation, default=None)
 
 
-def _remaining(shard: Shard, erasures: list[Erasure]) -> frozenset[str]:
+def _remaining(shard: Shard, erasures: list[Erasure]) -> frozenset[_Tracklet]:
     loss = loss_of(shard, erasures)
     gone = frozenset() if loss is None else loss.tracklets
-    return frozenset(shard.tracklets()["tracklet_id"].to_pylist()) - gone
+    table = shard.tracklets()
+    columns = (table[name].to_pylist() for name in ("tracklet_id", "start_pts_s", "end_pts_s"))
+    return frozenset(row for row in zip(*columns, strict=True) if row[0] not in gone)

@@ -24,6 +24,7 @@ erasures = APIRouter(prefix="/api/v1/sites/{site}/erasures")
 _ERRORS: dict[int | str, dict[str, Any]] = {
     403: {"model": ErrorAnswer, "description": "Only admins erase"},
     404: {"model": ErrorAnswer, "description": "No such site, tracklet or erasure"},
+    409: {"model": ErrorAnswer, "description": "The gallery is to be indexed first: a recording was ingested anew"},
     422: {"model": ErrorAnswer, "description": "It is not clear what is to be erased"},
 }
 

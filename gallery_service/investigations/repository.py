@@ -35,6 +35,8 @@ class _Named:
     tracklet_id: str
     camera_id: str
     recording_sha256: str
+    start_pts_s: float
+    end_pts_s: float
 
 
 @dataclass(frozen=True)

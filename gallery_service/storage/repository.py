@@ -349,17 +349,25 @@ class GalleryRepository:
         """What someone sees of the gallery who may see these cameras (`Caller.cameras`); None: all."""
         return VisibleGallery(self._engine, cameras, self._erased)
 
-    def erased_tracklets(self) -> set[str]:
-        """The ids of the tracklets that were erased and are still in the tables."""
+    def erased_tracklets(self) -> dict[str, str]:
+        """The tracklets that were erased and are still in the tables: by id, the shard."""
         if self._erased is None:
-            return set()
+            return {}
         with Session(self._engine) as session:
             rows = session.execute(
-                select(TrackletRow.tracklet_id, TrackletRow.camera_id, ShardRow.recording_sha256)
+                select(
+                    TrackletRow.tracklet_id,
+                    TrackletRow.shard,
+                    TrackletRow.camera_id,
+                    TrackletRow.start_pts_s,
+                    TrackletRow.end_pts_s,
+                    ShardRow.recording_sha256,
+                )
                 .join(ShardRow, ShardRow.shard == TrackletRow.shard)
                 .where(ShardRow.recording_sha256.in_(self._erased.recordings()))
-            )
-            return self._erased.among(rows)
+            ).all()
+        erased = self._erased.among(rows)
+        return {row.tracklet_id: row.shard for row in rows if row.tracklet_id in erased}
 
     def record(self, caller: Caller, action: str, details: Mapping[str, Any], purpose: str | None = None) -> None:
         """Write an entry of the audit log that is about no change of the gallery; see `AuditTrail.append`."""

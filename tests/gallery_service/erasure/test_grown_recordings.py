@@ -42,14 +42,16 @@ class Row:
     tracklet_id: str
     camera_id: str
     recording_sha256: str
+    start_pts_s: float
+    end_pts_s: float
 
 
 def shown(workspace: Workspace) -> list[str]:
     """The tracklets of camera 1's shards that a service that knows them shows."""
     rows = [
-        Row(tracklet_id, shard.camera_id, shard.video_sha256)
+        Row(row["tracklet_id"], shard.camera_id, shard.video_sha256, row["start_pts_s"], row["end_pts_s"])
         for shard in list_shards(workspace, "cam1")
-        for tracklet_id in shard.tracklets()["tracklet_id"].to_pylist()
+        for row in shard.tracklets().to_pylist()
     ]
     hidden = ErasedTracklets(workspace).among(rows)
     return [row.tracklet_id for row in rows if row.tracklet_id not in hidden]

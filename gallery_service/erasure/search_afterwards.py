@@ -18,6 +18,7 @@ from gallery_service.erasure.orders import Order, Place, grown_into
 from gallery_service.storage.segments import SUFFIX, read_segment
 from ingest.carried_erasures import lines_to_carry_in, states_of
 from ingest.derived import derived_left, runs_before
+from ingest.erasure_selection import not_yet_known
 from ingest.erasures import Erasure, load_erasures
 from ingest.forgetting import loss_of
 from ingest.shards import TEMPORARY_PREFIX, Shard, open_shard
@@ -99,11 +100,11 @@ def _tracklets(shards: Sequence[Shard]) -> Iterator[tuple[str, tuple[float, floa
 
 def _erasure_lines(workspace: Workspace, order: Order, shards: Sequence[Shard]) -> Place:
     known = load_erasures(workspace.erasures)
-    lines = set(known)
-    lost = [erasure for erasure in order.erasures if erasure not in lines]
+    # As where they are written down: what another erasure forbids as a whole needs no line of its own.
+    lost = not_yet_known(order.erasures, known)
     of_order = {shard.video_sha256 for shard in shards} & {*order.recordings, *grown_into(order, shards)}
     lost += [erasure for erasure in lines_to_carry_in(shards, known) if erasure.video_sha256 in of_order]
-    return Place("erasures.jsonl", len(lines), [f"no longer forbidden: {erasure.to_json()}" for erasure in lost])
+    return Place("erasures.jsonl", len(set(known)), [f"no longer forbidden: {erasure.to_json()}" for erasure in lost])
 
 
 def _tracklet_tables(workspace: Workspace, order: Order, shards: Sequence[Shard]) -> Place:

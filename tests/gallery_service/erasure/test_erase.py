@@ -21,6 +21,7 @@ from gallery_service.audit.trail import EntryFilter
 from gallery_service.caller import Caller, Role
 from gallery_service.databases.gallery import GALLERY, gallery_database
 from gallery_service.databases.sqlite_file import SqliteFile
+from gallery_service.erasure import erase as erasing
 from gallery_service.erasure.erase import Outcome, erase, verify, would_erase
 from gallery_service.erasure.orders import find_order, read_orders
 from gallery_service.erasure.retention import keep_retention
@@ -30,6 +31,7 @@ from gallery_service.indexing.build import build_gallery
 from gallery_service.storage.repository import GalleryRepository
 from ingest.erasure_selection import Selection, Span
 from ingest.erasures import load_erasures
+from ingest.forgetting import Plan
 from ingest.shards import list_shards
 from ingest.site import SiteConfig
 from ingest.workspace import Workspace, WorkspaceBusy
@@ -270,6 +272,24 @@ def test_while_another_command_works_they_are_hidden_and_removed_later(site: Sit
     assert keep_retention(site, datetime.now(UTC)) is None
     assert where(site, somebody) == where(site, other) == []
     assert all(proof.clean for proof in read_orders(workspace))
+
+
+def test_a_line_that_another_erasure_spares_is_not_missed(site: SiteConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one is under way, another process has the whole camera erased."""
+    somebody = person(site)
+    bury = erasing._bury
+    with monkeypatch.context() as overtaking:
+
+        def overtaken(workspace: Workspace, plan: Plan) -> None:
+            bury(workspace, plan)
+            overtaking.undo()
+            waiting = erase(site, Selection(spans={"cam1": Span()}), asked={}, caller=ADA)
+            assert waiting.waiting is not None
+
+        overtaking.setattr(erasing, "_bury", overtaken)
+        assert erase_tracklet(site, somebody.tracklet_id).clean
+    keep_retention(site, datetime.now(UTC))
+    assert [order.clean for order in read_orders(Workspace(site))] == [True, True]
 
 
 def test_who_sees_some_cameras_is_told_of_those_and_of_their_own_orders(site: SiteConfig) -> None:

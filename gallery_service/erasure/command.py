@@ -86,7 +86,7 @@ def verify_proof(ref: str, proof: str, as_json: bool) -> bool:
     order = read_order(path) if path.is_file() else find_order(Workspace(site), proof)
     if order.site != site.name:
         raise GalleryError(f"{proof}: of site '{order.site}', not '{site.name}'")
-    if order.removed_at is None:
+    if order.state == "begun":
         raise GalleryError(f"{proof}: this erasure is not finished; run the erase command again")
     now = verify(site, order)
     _tell(now, path)

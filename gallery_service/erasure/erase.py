@@ -10,10 +10,9 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from gallery_service.caller import Caller
@@ -39,7 +38,7 @@ from ingest.derived import remove_derived
 from ingest.erasure_selection import Selection, not_yet_known
 from ingest.erasures import add_erasures, load_erasures
 from ingest.forgetting import Forgotten, Loss, Plan, obey_erasures, plan_forgetting, recordings_of
-from ingest.shards import newest_shards, remove_leftovers
+from ingest.shards import SUMMARY, Shard, newest_shards, remove_leftovers
 from ingest.site import SiteConfig
 from ingest.workspace import Workspace, WorkspaceBusy
 from models.bundle import BundleError, ModelStore
@@ -114,13 +113,11 @@ def erase(
     try:
         with workspace.lock():
             remove_leftovers(workspace)
-            orders = unfinished_orders(workspace)
-            _remove(workspace, orders)
+            orders = _remove(workspace, unfinished_orders(workspace))
             carry_erasures(workspace)
             plan, earlier, order = _begin(workspace, selection, asked, caller, reason)
             if order is not None:
-                _remove(workspace, [order])
-                orders.append(order)
+                orders += _remove(workspace, [order])
     except WorkspaceBusy as busy:
         if not hide_if_busy:
             raise
@@ -257,27 +254,41 @@ def _remove_from_gallery(site: SiteConfig, workspace: Workspace, threads: int | 
     return remarks
 
 
-def _remove(workspace: Workspace, orders: list[Order]) -> None:
-    """Write down what the orders forbid, and make the shards obey."""
+def _remove(workspace: Workspace, orders: list[Order]) -> list[Order]:
+    """Write down what the orders forbid, and make the shards obey; the orders, which say since when they do."""
     if not orders:
-        return
+        return []
     lines = [erasure for order in orders for erasure in order.erasures]
     add_erasures(workspace.erasures, list(dict.fromkeys(not_yet_known(lines, load_erasures(workspace.erasures)))))
-    # Also where the shards obey already: an ingest may have read the lines while the order waited.
-    shards = newest_shards(workspace)
-    for order in orders:
-        before = math.inf if order.removed_at is None else datetime.fromisoformat(order.removed_at).timestamp()
-        remove_derived(workspace, {*order.recordings, *grown_into(order, shards)}, before)
     obey_erasures(workspace)
+    shards = newest_shards(workspace)
+    return [_removed(workspace, order, shards) for order in orders]
+
+
+def _removed(workspace: Workspace, order: Order, shards: list[Shard]) -> Order:
+    """The order with the moment since which its recordings' shards obey, after what was made of them before is removed:
+    an ingest may have made them obey while the order waited. What was made since then stays."""
+    recordings = {*order.recordings, *grown_into(order, shards)}
+    removed_at = order.removed_at or _obeyed_since([shard for shard in shards if shard.video_sha256 in recordings])
+    remove_derived(workspace, recordings, datetime.fromisoformat(removed_at).timestamp())
+    removed = replace(order, removed_at=removed_at)
+    if removed != order:
+        write_order(workspace, removed)
+    return removed
+
+
+def _obeyed_since(shards: list[Shard]) -> str:
+    """When the last of these was written. By the clock that dates what is made of them, which is a little behind."""
+    written = [(shard.path / SUMMARY).stat().st_mtime_ns // 1000 for shard in shards]
+    return (datetime.fromtimestamp(0, UTC) + timedelta(microseconds=max(written))).isoformat() if written else now()
 
 
 def _prove(workspace: Workspace, order: Order, caller: Caller, remarks: list[str]) -> Order:
-    removed = replace(order, removed_at=order.removed_at or now())
     proof = replace(
-        removed,
+        order,
         state="done",
-        searched=search_afterwards(workspace, removed),
-        learned_from=models_that_learned(workspace, removed),
+        searched=search_afterwards(workspace, order),
+        learned_from=models_that_learned(workspace, order),
         remarks=list(dict.fromkeys([*order.remarks, *remarks])),
     )
     # A crash in between has it recorded twice, which is better than not at all.

@@ -59,7 +59,9 @@ class Order:
         tracklets, crops: what goes: tracklets, and the SHA-256 of every crop's JPEG.
         recordings: SHA-256 of those it was in.
         lines: of `erasures.jsonl`, which keep it from coming back.
-        removed_at: when everything had been removed; what was made since then shows nobody who was erased.
+        state: "done" once it was searched for afterwards.
+        removed_at: since when the shards obey, None before; what was made of them since then shows nobody who was
+            erased.
         searched: what was found afterwards, place by place.
         learned_from: models and training runs that have seen what was erased, and cannot unlearn it.
         remarks: what the order could not reach.

@@ -27,11 +27,12 @@ def main(ref: str, tracklet_id: str, point: str, number: int) -> None:
         "before reports": lambda: kill_at(forgetting, "remove_derived", number),
         "before a shard": lambda: kill_at(forgetting, "publish_folder", number),
         "before old shards go": lambda: kill_at(forgetting, "remove_superseded", number),
+        "before it is dated": lambda: kill_at(erasing, "write_order", number + 1),
         "before the gallery": lambda: kill_at(erasing, "build_gallery", number),
         "before rows": lambda: kill_at(GalleryRepository, "put_shard", number),
         "before the scrub": lambda: kill_at(type(gallery_database(Workspace(site))), "scrub", number),
         "before the search": lambda: kill_at(erasing, "search_afterwards", number),
-        "before the proof": lambda: kill_at(erasing, "write_order", number + 1),
+        "before the proof": lambda: kill_at(erasing, "write_order", number + 2),
     }
     points[point]()
     selection = Selection(tracklets=frozenset({tracklet_id}))

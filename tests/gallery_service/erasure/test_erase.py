@@ -12,6 +12,7 @@ import sys
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -22,12 +23,13 @@ from gallery_service.caller import Caller, Role
 from gallery_service.databases.gallery import GALLERY, gallery_database
 from gallery_service.databases.sqlite_file import SqliteFile
 from gallery_service.erasure import erase as erasing
+from gallery_service.erasure.command import verify_proof
 from gallery_service.erasure.erase import Outcome, erase, verify, would_erase
 from gallery_service.erasure.orders import find_order, read_orders
 from gallery_service.erasure.retention import keep_retention
 from gallery_service.erasure.routes import ErasureRequest, _selection
 from gallery_service.errors import BadQuery, GalleryError, NotFound
-from gallery_service.indexing.build import build_gallery
+from gallery_service.indexing.build import IndexReport, build_gallery
 from gallery_service.storage.repository import GalleryRepository
 from ingest.erasure_selection import Selection, Span
 from ingest.erasures import load_erasures
@@ -147,6 +149,7 @@ POINTS = [
     ("before reports", 1),
     ("before a shard", 1),
     ("before old shards go", 1),
+    ("before it is dated", 1),
     ("before the gallery", 1),
     ("before rows", 1),
     ("before the scrub", 1),
@@ -261,6 +264,8 @@ def test_while_another_command_works_they_are_hidden_and_removed_later(site: Sit
         outcome = erase_tracklet(site, somebody.tracklet_id)
         (order,) = outcome.proofs
         assert outcome.waiting and not outcome.clean and order.state == "begun"
+        with pytest.raises(GalleryError, match="not finished"):
+            verify_proof(str(site.folder), order.erasure_id, as_json=False)
         assert load_erasures(workspace.erasures) == order.erasures != []
         assert where(site, somebody)
         assert erase_tracklet(site, somebody.tracklet_id).proofs == [order]  # and not another one
@@ -290,6 +295,28 @@ def test_a_line_that_another_erasure_spares_is_not_missed(site: SiteConfig, monk
         assert erase_tracklet(site, somebody.tracklet_id).clean
     keep_retention(site, datetime.now(UTC))
     assert [order.clean for order in read_orders(Workspace(site))] == [True, True]
+
+
+def test_what_is_made_after_the_removal_stays(site: SiteConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of shards that obey, and before the proof: the workspace is free then."""
+    workspace = Workspace(site)
+    labels, report = workspace.runs / "r-2" / "labels", workspace.root / "report.html"
+
+    def train(*args: Any, **options: Any) -> IndexReport:
+        with workspace.lock():
+            labels.mkdir(parents=True)
+            shards = [f"{shard.camera_id}/{shard.shard_id}" for shard in list_shards(workspace)]
+            (labels.parent / "shards.json").write_text(json.dumps({"schema": 1, "shards": shards}))
+            (labels.parent / "run.json").write_text("{}")
+            report.write_text("new")
+        return build_gallery(*args, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(erasing, "build_gallery", train)
+        (proof,) = erase_tracklet(site, person(site).tracklet_id).proofs
+    assert proof.clean and proof.learned_from == ["run r-1"]
+    assert keep_retention(site, datetime.now(UTC)) is None
+    assert labels.exists() and report.exists()
 
 
 def test_who_sees_some_cameras_is_told_of_those_and_of_their_own_orders(site: SiteConfig) -> None:

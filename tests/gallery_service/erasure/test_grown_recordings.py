@@ -67,9 +67,9 @@ def grow(workspace: Workspace) -> str:
     return short.video_sha256
 
 
-def add_run(workspace: Workspace) -> Path:
+def add_run(workspace: Workspace, name: str = "r-1") -> Path:
     """A training run of all that is there; its labels, which say who was taken for whom."""
-    run = workspace.runs / "r-1"
+    run = workspace.runs / name
     (run / "labels").mkdir(parents=True)
     shards = [f"{shard.camera_id}/{shard.shard_id}" for shard in list_shards(workspace)]
     (run / "shards.json").write_text(json.dumps({"schema": 1, "shards": shards}))
@@ -184,9 +184,9 @@ def test_what_was_learned_goes_although_an_ingest_made_the_shards_obey(tmp_path:
         assert erase_camera(site).waiting is not None
     pipeline.ingest_site(site, workers=1)
     assert shown(workspace) == []
+    later = add_run(workspace, "r-2")
     finished = keep_retention(site, datetime.now(UTC))
     assert finished is not None and finished.clean
+    assert [proof.learned_from for proof in finished.proofs] == [["run r-1"]]
     assert not learned.exists()
-    later = add_run(workspace)
-    assert keep_retention(site, datetime.now(UTC)) is None
     assert later.exists(), "it has not seen who was erased"

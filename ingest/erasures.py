@@ -3,24 +3,26 @@
 A line is `{"schema": 1, "video_sha256": ..., "start_pts_s": ..., "end_pts_s": ..., "box": [x1, y1, x2, y2] | null}`. A
 detection inside the time span is dropped when the box covers at least half of it; a null box covers everything. A line
 also has the `sha256` of all the rest of it (lines of earlier versions have none): a slip in a number would bring
-somebody back.
+somebody back. The last line may lack its end where whoever added it was killed: nobody was told that it is there then.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.atomic import make_folder
+from models.atomic import fsync_folder, make_folder
 
 _COVERED = 0.5
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -81,7 +83,7 @@ class Erasure:
 
 
 def load_erasures(path: Path) -> list[Erasure]:
-    """All erasures of a workspace; none when there is no file.
+    """All erasures of a workspace; none when there is no file. A last line that was never written to its end is none.
 
     Raises:
         ErasureError: a line is not an erasure.
@@ -91,6 +93,8 @@ def load_erasures(path: Path) -> list[Erasure]:
     erasures = []
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
+        if _is_torn(lines[-1]):
+            lines.pop()
     except (OSError, UnicodeDecodeError) as error:
         raise ErasureError(f"{path}: cannot be read ({error}); restore the file") from None
     for number, line in enumerate(lines, start=1):
@@ -109,11 +113,11 @@ def load_erasures(path: Path) -> list[Erasure]:
 
 
 def add_erasures(path: Path, erasures: Sequence[Erasure]) -> None:
-    """Append erasures and make sure that they are on the disk. What a crash leaves half written is told by
-    `load_erasures`, never passed over.
+    """Append erasures and make sure that they are on the disk: all of them, or none where that fails.
 
     Raises:
         ErasureError: one could never match anything.
+        OSError: they cannot be written, because the disk is full for instance.
     """
     if not erasures:
         return
@@ -123,11 +127,45 @@ def add_erasures(path: Path, erasures: Sequence[Erasure]) -> None:
         except ValueError as error:
             raise ErasureError(f"{erasure}: not an erasure ({error})") from None
     make_folder(path.parent)
-    # In one piece: an ingest and somebody who erases may add at once.
     lines = "".join(json.dumps(_with_checksum(erasure.to_json())) + "\n" for erasure in erasures).encode()
-    with path.open("ab", buffering=0) as file:
-        file.write(lines)
-        os.fsync(file.fileno())
+    with path.open("a+b", buffering=0) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # an ingest and somebody who erases may add at once
+        _end_last_line(file)
+        length = file.seek(0, os.SEEK_END)
+        try:
+            _write(file, lines)
+            os.fsync(file.fileno())
+        except BaseException:
+            file.truncate(length)
+            raise
+        if length == 0:
+            fsync_folder(path.parent)
+
+
+def _end_last_line(file: FileIO) -> None:
+    """Make good what was left behind by whoever was killed while they added a line: else the next is glued to it."""
+    file.seek(0)
+    content = file.readall()
+    last = content[content.rfind(b"\n") + 1 :]
+    if _is_torn(last):
+        file.truncate(len(content) - len(last))
+    elif last:
+        _write(file, b"\n")
+
+
+def _is_torn(last: str | bytes) -> bool:
+    """Whether what stands after the last end of a line is a part of one: no part of an object is JSON."""
+    try:
+        json.loads(last)
+    except ValueError:
+        return bool(last)
+    return False
+
+
+def _write(file: FileIO, content: bytes) -> None:
+    """The whole of it: a disk that becomes full takes a part first."""
+    while content:
+        content = content[file.write(content) :]
 
 
 def _with_checksum(line: dict[str, Any]) -> dict[str, Any]:

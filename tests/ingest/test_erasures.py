@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import resource
+import signal
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -46,9 +50,56 @@ def test_written_and_read(tmp_path: Path) -> None:
 )
 def test_a_line_that_is_none_stops_everything(tmp_path: Path, line: str) -> None:
     path = tmp_path / "erasures.jsonl"
-    path.write_text(json.dumps(Erasure("a" * 64, 0, 1, None).to_json()) + "\n" + line)
+    path.write_text(json.dumps(Erasure("a" * 64, 0, 1, None).to_json()) + "\n" + line + "\n")
     with pytest.raises(ErasureError, match="line 2"):
         load_erasures(path)
+
+
+LINES = [Erasure("a" * 64, float(start), start + 1.0, None) for start in range(40)]
+
+
+def test_a_line_that_was_not_written_to_its_end_is_none(tmp_path: Path) -> None:
+    """Whoever was killed while they wrote it was never told that it is there."""
+    path = tmp_path / "erasures.jsonl"
+    add_erasures(path, LINES[:2])
+    content = path.read_bytes()
+    first = content.index(b"\n") + 1
+    for length in range(first + 1, len(content) + 1):
+        path.write_bytes(content[:length])
+        known = LINES[: 2 if length >= len(content) - 1 else 1]
+        assert load_erasures(path) == known
+        add_erasures(path, LINES[2:3])
+        assert load_erasures(path) == [*known, LINES[2]]
+    path.write_bytes(content[: first - 9] + b"\n" + content[first:])
+    with pytest.raises(ErasureError, match="line 1"):
+        load_erasures(path)
+    path.write_bytes(content[:-9] + b"\n")
+    with pytest.raises(ErasureError, match="line 2"):
+        load_erasures(path)
+
+
+def test_a_disk_that_is_full_takes_all_or_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "erasures.jsonl"
+    add_erasures(path, LINES[:1])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(OSError):
+            add_erasures(path, LINES)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert load_erasures(path) == LINES[:1]
+    add_erasures(path, LINES[1:])
+    assert load_erasures(path) == LINES
+
+
+def test_several_processes_add_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "erasures.jsonl"
+    with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(add_erasures, [path] * len(LINES), ([line] for line in LINES)))
+    assert sorted(load_erasures(path), key=lambda line: line.start_pts_s) == LINES
 
 
 def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:

@@ -130,9 +130,10 @@ def erase(
         return Outcome(plan.found, _told(site, caller, earlier))
     try:
         remarks = _remove_from_gallery(site, workspace, threads)
+        with workspace.gallery_lock():  # an index run merges files, and the search would miss those that it listed
+            proofs = [_prove(workspace, order, caller, remarks) for order in orders]
     except WorkspaceBusy as busy:
         return Outcome(plan.found, _told(site, caller, [*earlier, *orders]), str(busy))
-    proofs = [_prove(workspace, order, caller, remarks) for order in orders]
     return Outcome(plan.found, _told(site, caller, [*earlier, *proofs]))
 
 
@@ -142,8 +143,14 @@ def unfinished_orders(workspace: Workspace) -> list[Order]:
 
 
 def verify(site: SiteConfig, proof: Order) -> Order:
-    """Look again for what was erased; the proof as it would be now."""
-    return replace(proof, searched=search_afterwards(Workspace(site), proof))
+    """Look again for what was erased; the proof as it would be now.
+
+    Raises:
+        WorkspaceBusy: the gallery is being written to.
+    """
+    workspace = Workspace(site)
+    with workspace.gallery_lock():
+        return replace(proof, searched=search_afterwards(workspace, proof))
 
 
 def _plan(workspace: Workspace, selection: Selection, caller: Caller) -> Plan:

@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 _BLOCK = 8 << 20
@@ -22,7 +23,7 @@ def names_in_files(paths: Sequence[Path], names: set[str]) -> list[set[str]]:
     """By file, the tracklet ids that stand in its bytes.
 
     Args:
-        paths: of the files.
+        paths: of the files. One that is gone holds none: whoever is done with a database removes its log.
         names: tracklet ids to look for.
 
     Raises:
@@ -38,7 +39,7 @@ def names_in_files(paths: Sequence[Path], names: set[str]) -> list[set[str]]:
 
 def _names_in(path: str, pattern: re.Pattern[bytes], longest: int) -> set[str]:
     found: set[str] = set()
-    with Path(path).open("rb") as file:
+    with suppress(FileNotFoundError), Path(path).open("rb") as file:
         kept = b""
         while block := file.read(_BLOCK):
             text = kept + block

@@ -31,7 +31,7 @@ name leads to."""
 
 
 def search_afterwards(workspace: Workspace, order: Order) -> list[Place]:
-    """Look for what an order erased.
+    """Look for what an order erased. The caller holds the gallery's lock: an index run removes files that were listed.
 
     Args:
         order: with `removed_at`.

@@ -35,8 +35,10 @@ def test_names_are_found_wherever_they_stand(tmp_path: Path) -> None:
     assert names_in_files([first, second, empty], names) == [{"cam1/ab/12", "cam1/ab/7"}, {"cam2/cd/1"}, set()]
     assert names_in_files([first], set()) == [set()]
     assert names_in_files([], names) == []
-    with pytest.raises(OSError, match=r"gone"):
-        names_in_files([first, tmp_path / "gone"], names)
+    assert names_in_files([tmp_path / "gone", second], names) == [set(), {"cam2/cd/1"}]
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match=r"folder"):
+        names_in_files([first, tmp_path / "folder"], names)
 
 
 def test_a_database_that_is_open_here_stays_locked(tmp_path: Path) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from io import BytesIO
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, Query, Request
+from fastapi import APIRouter, Depends, Form, Query, Request
 from fastapi.responses import HTMLResponse, Response
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
@@ -117,24 +117,25 @@ def _plan(site: SiteSearch, timeline: schemas.Timeline) -> Plan | None:
         return draw_plan(timeline, opened.size)
 
 
+async def sent_fields(request: Request) -> dict[str, str]:
+    """The fields of a form as they were sent; a parameter of FastAPI takes an empty one for one that was not."""
+    async with request.form() as form:
+        return {name: value for name, value in form.items() if isinstance(value, str)}
+
+
 @investigation_pages.post("/investigations/{investigation_id}")
 def change(
     request: Request,
     site: Site,
     cases: EditedCases,
     investigation_id: str,
-    title: Annotated[str | None, Form()] = None,
-    purpose: Annotated[str | None, Form()] = None,
-    notes: Annotated[str | None, Form()] = None,
-    status: Annotated[schemas.Status | None, Form()] = None,
-    shared_with: Annotated[str | None, Form()] = None,
+    sent: Annotated[dict[str, str], Depends(sent_fields)],
 ) -> Response:
-    """Rename, describe, share, close or open it."""
-    names = None if shared_with is None else [name for name in shared_with.replace(",", " ").split() if name]
-    wanted = checked(
-        schemas.InvestigationChange, title=title, purpose=purpose, notes=notes, status=status, shared_with=names
-    )
-    cases.change(investigation_id, wanted)
+    """Rename, describe, share, close or open it; what is not sent stays."""
+    fields: dict[str, Any] = {**sent}
+    if "shared_with" in sent:
+        fields["shared_with"] = sent["shared_with"].replace(",", " ").split()
+    cases.change(investigation_id, checked(schemas.InvestigationChange, **fields))
     return go_to(request, f"/sites/{site.name}/investigations/{investigation_id}")
 
 

@@ -24,7 +24,7 @@ def describe_invalid(errors: Sequence[Any]) -> str:
     return "; ".join(f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in errors)
 
 
-def checked(body: type[Body], **fields: Any) -> Body:
+def checked(body: type[Body], /, **fields: Any) -> Body:
     """A body of the API, of what somebody typed into a page.
 
     Raises:

@@ -25,6 +25,9 @@ def case(service: RunningService) -> Iterator[tuple[httpx.Client, str]]:
     ("fields", "named"),
     [
         ({"title": " "}, "title"),
+        ({"title": ""}, "title"),
+        ({"status": ""}, "status"),
+        ({"body": "x"}, "body"),
         ({"purpose": "p" * 501}, "purpose"),
         ({"notes": "n" * 20_001}, "notes"),
         ({"shared_with": " ".join(f"user{number}" for number in range(101))}, "shared_with"),

@@ -156,6 +156,21 @@ def test_an_investigation_is_managed_on_its_page(service: RunningService) -> Non
         assert client.get(case).status_code == 404
 
 
+def test_a_field_that_is_sent_empty_is_emptied_and_one_that_is_not_sent_stays(service: RunningService) -> None:
+    with httpx.Client(base_url=f"{service.url}/sites/toy", headers=HTMX) as client:
+        begun = client.post("/investigations", data={"title": "Cap", "purpose": "case 15", "notes": "seen twice"})
+        case = begun.headers["HX-Redirect"].removeprefix("/sites/toy")
+
+        def saved(**fields: str) -> tuple[str, str, list[str]]:
+            assert client.post(case, data=fields).status_code == 204
+            now = client.get(f"{service.url}/api/v1/sites/toy{case}").json()
+            return now["title"], now["notes"], now["shared_with"]
+
+        assert saved(title="Cap", purpose="case 15", shared_with="ben, eve") == ("Cap", "seen twice", ["ben", "eve"])
+        assert saved(notes="") == ("Cap", "", ["ben", "eve"])
+        assert saved(title="Hat", purpose="case 15", shared_with="") == ("Hat", "", [])
+
+
 def test_a_drawer_goes_on_with_an_investigation(service: RunningService) -> None:
     with httpx.Client(base_url=f"{service.url}/sites/toy", headers=HTMX) as client:
         begun = client.post("/investigations", data={"title": "Umbrella", "purpose": "case 14"})

@@ -129,19 +129,20 @@ def put_hit(investigation_id: str, tracklet_id: str, decision: schemas.HitDecisi
     "/{investigation_id}/hits/{tracklet_id:path}", summary="Take a hit out", status_code=204, responses=_CHANGED
 )
 def delete_hit(investigation_id: str, tracklet_id: str, cases: EditedCases) -> None:
-    """As if nobody had decided about it."""
+    """As if nobody had decided about it. An id that was given again means the tracklet that has it now; the hit of the
+    one before is missing, and is taken out as an erased one."""
     cases.remove_tracklet(investigation_id, tracklet_id)
 
 
 @investigations.delete(
     "/{investigation_id}/erased-hits/{hit_id}",
-    summary="Take out what is left of an erased hit",
+    summary="Take out a hit that is missing or erased",
     status_code=204,
     responses=_CHANGED,
 )
 def delete_erased_hit(investigation_id: str, hit_id: Number, cases: EditedCases) -> None:
-    """It has no tracklet to be named by."""
-    cases.remove_erased(investigation_id, hit_id)
+    """It has no tracklet to be named by, or one whose id was given to another since."""
+    cases.remove_gone(investigation_id, hit_id)
 
 
 @investigations.get(

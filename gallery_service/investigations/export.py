@@ -68,7 +68,7 @@ def write_export(
             page = _TEMPLATES.get_template("investigations/report.html").render(
                 investigation=investigation,
                 timeline=timeline,
-                hits={hit.tracklet_id: hit for hit in reversed(investigation.hits)},
+                hits={hit.hit_id: hit for hit in investigation.hits},
                 crops=names,
                 zone=zone.key,
                 exported_by=exported_by,

@@ -286,8 +286,8 @@ class InvestigationRepository:
             session.expunge(known)
             return known
 
-    def remove_hits(self, investigation_id: str, at: int, *wanted: ColumnElement[bool]) -> int:
-        """Take hits out again, those that meet all of `wanted`; how many they were.
+    def remove_hits(self, investigation_id: str, at: int, hit_ids: Sequence[int]) -> None:
+        """Take hits out again.
 
         Raises:
             NotFound: as `get`.
@@ -295,13 +295,12 @@ class InvestigationRepository:
         """
         with self._writing() as session:
             row = self._touch(session, investigation_id, at, to_work=True)
-            of_this = (HitRow.investigation == row.number, self._seen(HitRow.camera_id))
+            wanted = (HitRow.investigation == row.number, HitRow.hit_id.in_(hit_ids), self._seen(HitRow.camera_id))
             columns = (HitRow.hit_id, HitRow.tracklet_id, HitRow.decision)
-            gone = session.execute(delete(HitRow).where(*of_this, *wanted).returning(*columns)).all()
+            gone = session.execute(delete(HitRow).where(*wanted).returning(*columns)).all()
             for hit_id, tracklet_id, decision in gone:
                 details = {"hit_id": hit_id, "tracklet_id": tracklet_id, "decision": decision}
                 self._record(session, "decision.removed", investigation_id, row.purpose, **details)
-            return len(gone)
 
     def names(self, tracklet: StoredTracklet) -> bool:
         """Whether a tracklet is a hit of, or was searched with in, an investigation that the caller may see."""

@@ -131,6 +131,8 @@ class Investigation(InvestigationSummary):
 class Sighting(BaseModel):
     """A confirmed hit on the timeline."""
 
+    hit_id: int
+    state: Literal["present", "missing"] = Field(description="As of a hit.")
     tracklet_id: str
     camera_id: str
     first_seen: str | None

@@ -270,26 +270,51 @@ class Investigations:
         )
         return self._hit(row, present)
 
+    def decide_again(
+        self, investigation_id: str, hit_id: int, tracklet_id: str, decision: schemas.HitDecision
+    ) -> schemas.Hit:
+        """Decide otherwise about a hit that was looked at a while ago. Both ids may have been given again: that of the
+        tracklet when its recording is ingested anew, that of the hit when it was the last and was taken out.
+
+        Raises:
+            NotFound, Forbidden, Conflict: as `search_pictures`; or there is no such hit, or it is missing or erased.
+        """
+        self._editable(investigation_id)
+        hit = self._hit_of(investigation_id, hit_id)
+        if hit is None or hit.tracklet_id != tracklet_id or hit.state != "present":
+            raise NotFound("what this hit showed is not there any more; load the page again")
+        return self.decide(investigation_id, tracklet_id, decision)
+
     def remove_tracklet(self, investigation_id: str, tracklet_id: str) -> None:
-        """Take a hit out again.
+        """Take a hit out again. An id that was given again means the tracklet that has it now.
 
         Raises:
             NotFound, Forbidden, Conflict: as `search_pictures`; or it is no hit.
         """
         self._editable(investigation_id)
-        if not self._repository.remove_hits(investigation_id, _now(), HitRow.tracklet_id == tracklet_id):
+        now = self._site.visible(self._caller).tracklets([tracklet_id])
+        hits = [row for row in self._repository.hits(investigation_id) if row.tracklet_id == tracklet_id]
+        meant = [row.hit_id for row in hits if not now or _is_present(row, now)]
+        if not meant:
             raise NotFound(f"this investigation has no hit {tracklet_id[:200]!r}")
+        self._repository.remove_hits(investigation_id, _now(), meant)
 
-    def remove_erased(self, investigation_id: str, hit_id: int) -> None:
-        """Take what is left of an erased hit out.
+    def remove_gone(self, investigation_id: str, hit_id: int) -> None:
+        """Take out a hit that is missing or erased: no tracklet's id names it.
 
         Raises:
-            NotFound, Forbidden, Conflict: as `search_pictures`; or there is no such erased hit.
+            NotFound, Forbidden, Conflict: as `search_pictures`; or there is no such hit.
         """
         self._editable(investigation_id)
-        wanted = (HitRow.hit_id == hit_id, HitRow.erased_at.is_not(None))
-        if not self._repository.remove_hits(investigation_id, _now(), *wanted):
-            raise NotFound(f"this investigation has no erased hit {hit_id}")
+        hit = self._hit_of(investigation_id, hit_id)
+        if hit is None or hit.state == "present":
+            raise NotFound(f"this investigation has no hit {hit_id} that is missing or erased")
+        self._repository.remove_hits(investigation_id, _now(), [hit_id])
+
+    def _hit_of(self, investigation_id: str, hit_id: int) -> schemas.Hit | None:
+        rows = [row for row in self._repository.hits(investigation_id) if row.hit_id == hit_id]
+        present = self._present(rows)
+        return next((self._hit(row, present) for row in rows), None)
 
     # Where and when.
 
@@ -571,7 +596,10 @@ def _camera_sightings(camera: Camera, placed: Sequence[Placed], undated: Sequenc
 def _sighting(hit: schemas.Hit, gap_us: int | None) -> schemas.Sighting:
     assert hit.tracklet_id is not None
     assert hit.camera_id is not None
+    assert hit.state != "erased"
     return schemas.Sighting(
+        hit_id=hit.hit_id,
+        state=hit.state,
         tracklet_id=hit.tracklet_id,
         camera_id=hit.camera_id,
         first_seen=hit.first_seen,

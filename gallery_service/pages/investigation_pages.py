@@ -152,17 +152,16 @@ def change_hit(
     site: Site,
     cases: EditedCases,
     investigation_id: str,
-    decision: Annotated[schemas.Decision | None, Form()] = None,
+    hit: Annotated[int, Form(ge=0, le=LARGEST_NUMBER)],
     tracklet: Annotated[str, Form()] = "",
-    erased: Annotated[int, Form(ge=0, le=LARGEST_NUMBER)] = 0,
+    decision: Annotated[schemas.Decision | None, Form()] = None,
 ) -> Response:
-    """Decide otherwise about a hit, or (without a decision) take it out; from the investigation's own page."""
-    if decision is not None:
-        cases.decide(investigation_id, tracklet, schemas.HitDecision(decision=decision, query_id=None))
-    elif erased:
-        cases.remove_erased(investigation_id, erased)
+    """Decide otherwise about a hit, or (without a decision) take out one that is gone; from the investigation's own
+    page."""
+    if decision is None:
+        cases.remove_gone(investigation_id, hit)
     else:
-        cases.remove_tracklet(investigation_id, tracklet)
+        cases.decide_again(investigation_id, hit, tracklet, schemas.HitDecision(decision=decision, query_id=None))
     return go_to(request, f"/sites/{site.name}/investigations/{investigation_id}")
 
 

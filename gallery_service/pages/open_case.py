@@ -20,7 +20,7 @@ class OpenCase:
 
     Attributes:
         current: the one that is worked on; None: none is.
-        decisions: of its tracklets, by id.
+        decisions: of its tracklets, by id; of those that have their ids now, not of others that had them before.
         others: the newest open ones, to go on with.
     """
 
@@ -43,7 +43,8 @@ def open_case(site: SiteSearch, caller: Caller, investigation_id: str | None) ->
     cases = Investigations(site, caller)
     current = cases.get(investigation_id) if investigation_id else None
     others = cases.page("open", None, _OFFERED).investigations
-    decided = {} if current is None else {hit.tracklet_id: hit.decision for hit in current.hits if hit.tracklet_id}
+    hits = [] if current is None else current.hits
+    decided = {hit.tracklet_id: hit.decision for hit in hits if hit.tracklet_id and hit.state == "present"}
     return OpenCase(current, decided, [one for one in others if one.investigation_id != investigation_id])
 
 

@@ -139,7 +139,17 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     },
     "SiteList": {"sites": [_SITE]},
     "Timeline": {
-        "sightings": [{"tracklet_id": _TRACKLET, "camera_id": "corridor", **_SEEN, "gap_s": None, **_LINKS}],
+        "sightings": [
+            {
+                "hit_id": 1,
+                "state": "present",
+                "tracklet_id": _TRACKLET,
+                "camera_id": "corridor",
+                **_SEEN,
+                "gap_s": None,
+                **_LINKS,
+            }
+        ],
         "undated": [],
         "cameras": [{"camera_id": "corridor", **_PLACED, "sightings": 1, **_SEEN}],
         "moves": [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import zipfile
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -14,6 +15,7 @@ from gallery_service.errors import NotFound
 from gallery_service.indexing.build import build_gallery, compact_gallery
 from gallery_service.investigations.schemas import HitDecision, Investigation, NewInvestigation
 from gallery_service.investigations.service import Investigations
+from gallery_service.pages.open_case import open_case
 from gallery_service.search.site_search import SearchRequest, SiteSearch
 from gallery_service.settings import ServiceSettings
 from ingest.erasures import Erasure, add_erasures
@@ -108,7 +110,7 @@ def test_somebody_with_rights_to_some_cameras_does_not_see_what_is_left(search: 
     some = Caller("local", Role.INVESTIGATOR, {"toy": frozenset({"cam1", "cam2"})})
     assert get(search, some).hits == []
     (hit,) = get(search).hits
-    Investigations(search, LOCAL).remove_erased(CASE, hit.hit_id)
+    Investigations(search, LOCAL).remove_gone(CASE, hit.hit_id)
     assert get(search).hits == []
 
 
@@ -127,18 +129,20 @@ def test_a_hit_stays_while_its_shard_is_not_embedded_yet(search: SiteSearch) -> 
     assert [hit.state for hit in get(search).hits] == ["erased", "erased"]
 
 
-def test_a_recording_ingested_anew_erases_nothing_and_its_ids_mean_others(search: SiteSearch) -> None:
-    """The same ids are given again, to other stretches of the recording."""
-    workspace = Workspace(search.site)
+def ingest_anew(search: SiteSearch) -> tuple[str, str]:
+    """Cut the first recording otherwise, which gives the id of its first tracklet to another person; the ids of the
+    first, which is gone, and of the second, which is not."""
     first, second, *_ = tracklets(search.site, "cam1")
-    begin(search, confirmed=f"{first} {second}")
-    (shard,) = list_shards(workspace, "cam1")
-    walks = synthetic.walks_of(1)
-    changed = [synthetic.Walk(4, 0.1, 1.3), *walks[1:]]
-    start = synthetic.START + timedelta(minutes=10)
-    synthetic.add_shard(workspace, 1, changed, sha256=shard.video_sha256, start=start, settings="b", generation=2)
+    synthetic.ingest_anew(Workspace(search.site))
     assert tracklets(search.site, "cam1")[0] == first
     build_gallery(search.site, threads=1, quiet=True)
+    return first, second
+
+
+def test_a_recording_ingested_anew_erases_nothing_and_its_ids_mean_others(search: SiteSearch) -> None:
+    """The same ids are given again, to other stretches of the recording."""
+    begin(search, confirmed=" ".join(tracklets(search.site, "cam1")[:2]))
+    first, second = ingest_anew(search)
     found = {hit.tracklet_id: hit for hit in get(search).hits}
     assert (found[first].state, found[first].crop_url, found[second].state) == ("missing", None, "present")
     assert found[first].first_seen is not None
@@ -150,6 +154,44 @@ def test_a_recording_ingested_anew_erases_nothing_and_its_ids_mean_others(search
         ("missing", "confirmed"),
         ("present", "rejected"),
     ]
+
+
+def test_an_id_that_was_given_again_means_the_person_who_has_it_now(search: SiteSearch) -> None:
+    begin(search, confirmed=tracklets(search.site, "cam1")[0])
+    first, second = ingest_anew(search)
+    cases = Investigations(search, LOCAL)
+    (missing,) = get(search).hits
+    assert open_case(search, LOCAL, CASE).decisions == {}, "nobody decided about who has the id now"
+    with pytest.raises(NotFound, match="not there any more"):
+        cases.decide_again(CASE, missing.hit_id, first, HitDecision(decision="rejected"))
+    with pytest.raises(NotFound):
+        cases.remove_tracklet(CASE, first)
+    assert get(search).hits == [missing]
+    present = cases.decide(CASE, first, HitDecision(decision="undecided"))
+    again = cases.decide_again(CASE, present.hit_id, first, HitDecision(decision="rejected"))
+    assert again.hit_id == present.hit_id
+    assert open_case(search, LOCAL, CASE).decisions == {first: "rejected"}
+    with pytest.raises(NotFound, match="missing or erased"):
+        cases.remove_gone(CASE, present.hit_id)
+    cases.remove_tracklet(CASE, first)
+    assert get(search).hits == [missing]
+    other = cases.decide(CASE, second, HitDecision(decision="confirmed"))
+    assert other.hit_id == present.hit_id, "the numbers of hits are given again, too"
+    with pytest.raises(NotFound, match="not there any more"):
+        cases.decide_again(CASE, present.hit_id, first, HitDecision(decision="rejected"))
+    cases.remove_gone(CASE, missing.hit_id)
+    assert get(search).hits == [other]
+
+
+def test_a_report_tells_hits_of_one_id_apart(search: SiteSearch) -> None:
+    begin(search, confirmed=tracklets(search.site, "cam1")[0])
+    first, _ = ingest_anew(search)
+    cases = Investigations(search, LOCAL)
+    present = cases.decide(CASE, first, HitDecision(decision="confirmed", note="another coat"))
+    with cases.export(CASE) as file, zipfile.ZipFile(file) as archive:
+        report = archive.read("report.html").decode()
+        assert f"crops/{present.hit_id:06d}.jpg" in archive.namelist()
+    assert (report.count(f"saw {first}"), report.count("another coat"), report.count("<img")) == (1, 1, 1)
 
 
 @pytest.mark.parametrize("what", ["put_hit", "add_query"])

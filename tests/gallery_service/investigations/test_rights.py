@@ -73,7 +73,7 @@ def test_only_its_owner_those_it_is_shared_with_and_admins_see_it(search: SiteSe
         lambda one: stranger.picture(one, query, 0), lambda one: stranger.remove_query(one, query),
         lambda one: stranger.change(one, InvestigationChange(title="mine")),
         lambda one: stranger.decide(one, tracklet, HitDecision(decision="rejected")),
-        lambda one: stranger.remove_tracklet(one, tracklet), lambda one: stranger.remove_erased(one, 1),
+        lambda one: stranger.remove_tracklet(one, tracklet), lambda one: stranger.remove_gone(one, 1),
         lambda one: stranger.search_refined(one, SearchRequest()), lambda one: stranger.export(one),
         lambda one: stranger.begin(NewInvestigation(title="x", purpose="x", investigation_id=one)),
     ):  # fmt: skip

@@ -46,7 +46,7 @@ def test_numbers_that_no_row_can_have(case: tuple[httpx.Client, str]) -> None:
     answers = [
         client.delete(f"{base}/erased-hits/{HUGE}"),
         client.get(f"{base}/queries/{'0' * 32}/images/{HUGE}"),
-        client.post(f"/sites/toy/investigations/{investigation}/hits", data={"erased": str(HUGE)}),
+        client.post(f"/sites/toy/investigations/{investigation}/hits", data={"hit": str(HUGE)}),
     ]
     assert [answer.status_code for answer in answers] == [422] * 3
 

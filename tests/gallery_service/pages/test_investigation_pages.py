@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import httpx
@@ -16,7 +17,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 
 from gallery_service.indexing.build import build_gallery
-from ingest.site import load_site
+from ingest.shards import list_shards
+from ingest.site import SiteConfig, load_site
+from ingest.workspace import Workspace
 from models.images import encode_jpeg
 from tests.gallery_service import synthetic
 from tests.gallery_service.conftest import RunningService, copy_site, run_service
@@ -169,6 +172,41 @@ def test_a_field_that_is_sent_empty_is_emptied_and_one_that_is_not_sent_stays(se
         assert saved(title="Cap", purpose="case 15", shared_with="ben, eve") == ("Cap", "seen twice", ["ben", "eve"])
         assert saved(notes="") == ("Cap", "", ["ben", "eve"])
         assert saved(title="Hat", purpose="case 15", shared_with="") == ("Hat", "", [])
+
+
+def test_a_hit_that_is_missing_is_taken_out_and_nothing_decided_about_who_has_its_id(indexed_site: SiteConfig) -> None:
+    with run_service(indexed_site.folder) as running, httpx.Client(base_url=running.url, timeout=60) as client:
+        cases = "/api/v1/sites/toy/investigations"
+        number = client.post(cases, json={"title": "Scarf", "purpose": "case 16"}).json()["investigation_id"]
+        workspace = Workspace(indexed_site)
+        (shard,) = list_shards(workspace, "cam1")
+        for row in shard.tracklets().to_pylist()[:2]:
+            put = client.put(f"{cases}/{number}/hits/{row['tracklet_id']}", json={"decision": "confirmed"})
+            assert put.status_code == 200
+        synthetic.ingest_anew(workspace)
+        build_gallery(indexed_site, threads=1, quiet=True)
+        hits = client.get(f"{cases}/{number}").json()["hits"]
+        missing, other = sorted(hits, key=lambda hit: hit["state"])
+        assert (missing["state"], other["state"]) == ("missing", "present")
+        page = f"/sites/toy/investigations/{number}"
+        forms = {
+            int(re.search(r'name="hit" value="(\d+)"', form)[1]): form  # type: ignore[index]
+            for form in re.findall(rf'<form hx-post="{page}/hits".*?</form>', client.get(page).text, re.DOTALL)
+        }
+        assert {hit_id: "Not the same" in form for hit_id, form in forms.items()} == {
+            hit["hit_id"]: hit["state"] == "present" for hit in hits
+        }
+        assert "Take out" in forms[missing["hit_id"]]
+
+        def press(hit: dict[str, Any], **button: str) -> int:
+            sent = {"hit": hit["hit_id"], "tracklet": hit["tracklet_id"], **button}
+            return client.post(f"{page}/hits", data=sent).status_code
+
+        assert press(missing, decision="rejected") == 404, "on a page from before"
+        assert press(missing) == 303
+        assert press(other, decision="rejected") == 303
+        (now,) = client.get(f"{cases}/{number}").json()["hits"]
+        assert (now["hit_id"], now["decision"]) == (other["hit_id"], "rejected")
 
 
 def test_a_drawer_goes_on_with_an_investigation(service: RunningService) -> None:

@@ -160,10 +160,15 @@ class GalleryClient:
         investigation_id: str,
         tracklet_id: str,
         decision: Decision,
-        note: str = "",
+        note: str | None = None,
         query_id: str | None = None,
     ) -> Hit:
-        """Confirm or reject a tracklet; the same again changes nothing."""
+        """Confirm or reject a tracklet; the same again changes nothing.
+
+        Args:
+            note: why; None: the note that is there stays.
+            query_id: of the search that found it; None: the one that is there stays.
+        """
         path = self._path(site, "investigations", investigation_id, "hits", tracklet_id)
         return self._ask(Hit, "PUT", path, json={"decision": decision, "note": note, "query_id": query_id})
 

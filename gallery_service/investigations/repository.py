@@ -253,8 +253,9 @@ class InvestigationRepository:
             investigation_id: of which investigation.
             at: when.
             tracklet: the columns of `HitRow` from `tracklet_id` to `last_seen`; of a camera that the caller may see.
-            decision: the columns from `model_version` to `decided_at`. A score and a query that are None leave those of
-                an earlier decision.
+            decision: the columns from `model_version` to `decided_at`. A note that is None leaves that of an earlier
+                decision; so does a query, whose score and model stay with it then. The same of the same person again
+                changes nothing.
 
         Raises:
             NotFound: as `get`; or the tracklet was erased.
@@ -262,7 +263,7 @@ class InvestigationRepository:
         """
         same = ("tracklet_id", "start_pts_s", "end_pts_s")
         with self._writing() as session:
-            row = self._touch(session, investigation_id, at, to_work=True)
+            row = self._row(session, investigation_id, to_work=True)
             self._refuse_erased(tracklet)
             of_this = HitRow.investigation == row.number
             known = session.scalars(
@@ -272,14 +273,22 @@ class InvestigationRepository:
                 counted = select(func.count()).select_from(HitRow).where(of_this)
                 if session.execute(counted).scalar_one() >= MAX_HITS:
                     raise Conflict(f"this investigation has {MAX_HITS} hits; begin another one")
-                known = HitRow(investigation=row.number, **tracklet, **decision, erased_at=None)
+                first = decision | {"note": decision["note"] or ""}
+                known = HitRow(investigation=row.number, **tracklet, **first, erased_at=None)
                 session.add(known)
             else:
-                for name, value in decision.items():
-                    if value is not None:
-                        setattr(known, name, value)
-            details = {name: tracklet[name] for name in ("tracklet_id", "camera_id")}
-            details |= {name: decision[name] for name in ("decision", "query_id", "model_version")}
+                stays = {"note"} if decision["note"] is None else set()
+                if decision["query_id"] is None:
+                    stays |= {"model_version", "query_id", "score"}  # a score is of its query in its model
+                new = {name: decision[name] for name in decision.keys() - stays}
+                if all(getattr(known, name) == value for name, value in new.items() if name != "decided_at"):
+                    session.expunge(known)
+                    return known
+                for name, value in new.items():
+                    setattr(known, name, value)
+            self._touch(session, investigation_id, at)
+            told = ("tracklet_id", "camera_id", "decision", "query_id", "model_version")
+            details = {name: getattr(known, name) for name in told}
             self._record(session, "decision", investigation_id, row.purpose, **details)
             session.flush()
             session.refresh(known)
@@ -361,11 +370,14 @@ class InvestigationRepository:
     def _record(self, session: Session, action: str, investigation_id: str, purpose: str, **details: Any) -> None:
         self._trail.append(session, self._caller, action, {"investigation": investigation_id, **details}, purpose)
 
-    def _touch(self, session: Session, investigation_id: str, at: int, *, to_work: bool = False) -> InvestigationRow:
-        number = self._number(session, investigation_id)
-        row = session.get_one(InvestigationRow, number)
+    def _row(self, session: Session, investigation_id: str, *, to_work: bool = False) -> InvestigationRow:
+        row = session.get_one(InvestigationRow, self._number(session, investigation_id))
         if to_work and row.status != "open":
             raise Conflict("this investigation is closed; open it again to change what it holds")
+        return row
+
+    def _touch(self, session: Session, investigation_id: str, at: int, *, to_work: bool = False) -> InvestigationRow:
+        row = self._row(session, investigation_id, to_work=to_work)
         row.changed_at = max(at, row.changed_at)
         session.flush()
         return row

@@ -52,8 +52,12 @@ class HitDecision(_Body):
     """What somebody decided about a tracklet."""
 
     decision: Decision
-    note: Note = ""
-    query_id: str | None = Field(None, description="One of the investigation's queries, that it was found by.")
+    note: Note | None = Field(None, description="null: the note that is there stays.")
+    query_id: str | None = Field(
+        None,
+        description="One of the investigation's queries, that it was found by. null: the one that is there stays, with "
+        "its score and model.",
+    )
 
 
 class InvestigationSummary(BaseModel):
@@ -109,8 +113,8 @@ class Hit(BaseModel):
     camera_id: str | None
     first_seen: str | None
     last_seen: str | None
-    model_version: str
-    score: float | None = Field(description="Cosine with the query it was found by, when it was decided about.")
+    model_version: str = Field(description="That was live when the query it was found by was named.")
+    score: float | None = Field(description="Cosine with the query it was found by, in that model's space.")
     query_id: str | None
     decision: Decision
     note: str

@@ -161,7 +161,9 @@ def change_hit(
     if decision is None:
         cases.remove_gone(investigation_id, hit)
     else:
-        cases.decide_again(investigation_id, hit, tracklet, schemas.HitDecision(decision=decision, query_id=None))
+        cases.decide_again(
+            investigation_id, hit, tracklet, schemas.HitDecision(decision=decision, note=None, query_id=None)
+        )
     return go_to(request, f"/sites/{site.name}/investigations/{investigation_id}")
 
 
@@ -189,6 +191,8 @@ def _decide(request: Request, site: SiteSearch, caller: Caller, form: DecisionFo
     cases = Investigations(site, caller)
     investigation = cases.get(form.investigation)
     query_id = query_of(cases, investigation, form.query_id) if form.query_id else None
-    cases.decide(form.investigation, form.tracklet, schemas.HitDecision(decision=form.decision, query_id=query_id))
+    cases.decide(
+        form.investigation, form.tracklet, schemas.HitDecision(decision=form.decision, note=None, query_id=query_id)
+    )
     case = open_case(site, caller, form.investigation)
     return render(request, "search/decided.html", info=describe_site(site, caller), case=case, form=form)

@@ -43,8 +43,11 @@ def test_an_investigation_from_the_first_search_to_the_timeline(gallery: Gallery
     best, other = found.matches[:2]
     hit = gallery.decide("toy", own, best.tracklet_id, "confirmed", query_id=found.query_id)
     assert hit.score == pytest.approx(best.score, abs=1e-3)
-    gallery.decide("toy", own, other.tracklet_id, "rejected", "other shoes")
-    gallery.decide("toy", own, other.tracklet_id, "rejected", "other shoes")
+    rejected = gallery.decide("toy", own, other.tracklet_id, "rejected", "other shoes")
+    assert gallery.decide("toy", own, other.tracklet_id, "rejected", "other shoes") == rejected
+    assert gallery.decide("toy", own, other.tracklet_id, "rejected") == rejected
+    assert gallery.decide("toy", own, other.tracklet_id, "undecided").note == "other shoes"
+    gallery.decide("toy", own, other.tracklet_id, "rejected")
     now = gallery.investigation("toy", own)
     assert (now.confirmed, now.rejected, now.queries) == (1, 1, 1)
     more = gallery.search_refined("toy", own, top_k=5)

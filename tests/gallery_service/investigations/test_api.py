@@ -14,8 +14,11 @@ import httpx
 import pytest
 import yaml
 from PIL import Image
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from gallery_service.databases.gallery import gallery_database
+from gallery_service.investigations.tables import HitRow, QueryRow
 from ingest.site import SiteConfig
 from ingest.workspace import Workspace
 from models.images import encode_jpeg
@@ -213,7 +216,7 @@ def test_hits_are_confirmed_rejected_changed_and_taken_out(client: httpx.Client,
     assert (hit["query_id"], hit["model_version"]) == (found["query_id"], found["model_version"])
     assert decide(client, case, quote(other["tracklet_id"], safe=""), "rejected").json()["score"] is None
     again = decide(client, case, best["tracklet_id"], "undecided").json()
-    assert (again["hit_id"], again["decision"], again["note"]) == (hit["hit_id"], "undecided", "")
+    assert (again["hit_id"], again["decision"], again["note"]) == (hit["hit_id"], "undecided", "gait")
     assert (again["score"], again["query_id"]) == (hit["score"], hit["query_id"])
     whole = client.get(case).json()
     assert [(one["tracklet_id"], one["decision"]) for one in whole["hits"]] == [
@@ -224,6 +227,43 @@ def test_hits_are_confirmed_rejected_changed_and_taken_out(client: httpx.Client,
     assert client.delete(f"{case}/hits/{best['tracklet_id']}").status_code == 204
     assert client.delete(f"{case}/hits/{best['tracklet_id']}").status_code == 404
     assert len(client.get(case).json()["hits"]) == 1
+
+
+def test_a_note_stays_until_another_is_sent_and_a_score_with_its_query(
+    client: httpx.Client, case: str, place: SiteConfig
+) -> None:
+    found = search(client, 2, investigation=number_of(case))
+    tracklet_id = found["matches"][0]["tracklet_id"]
+    decide(client, case, tracklet_id, "confirmed", note="gait", query_id=found["query_id"])
+    assert decide(client, case, tracklet_id, "rejected", note="shoes").json()["note"] == "shoes"
+    assert decide(client, case, tracklet_id, "rejected", note="").json()["note"] == ""
+    first = client.get(case).json()["hits"][0]
+    other = search(client, 3, investigation=number_of(case))
+    second = decide(client, case, tracklet_id, "rejected", query_id=other["query_id"]).json()
+    assert (second["query_id"], second["score"] != first["score"]) == (other["query_id"], True)
+    # As if both were of another model: a query of it has no score, and a score of it stays one of it.
+    engine = gallery_database(Workspace(place)).open()
+    with engine.connect().execution_options(writes=True) as connection, Session(connection) as session:
+        session.scalars(select(QueryRow).where(QueryRow.query_id == found["query_id"])).one().model_version = "another"
+        session.scalars(select(HitRow).where(HitRow.query_id == other["query_id"])).one().model_version = "another"
+        session.commit()
+    engine.dispose()
+    third = decide(client, case, tracklet_id, "confirmed").json()
+    evidence = ("query_id", "score", "model_version")
+    assert [third[name] for name in evidence] == [other["query_id"], second["score"], "another"]
+    fourth = decide(client, case, tracklet_id, "confirmed", query_id=found["query_id"]).json()
+    assert [fourth[name] for name in evidence] == [found["query_id"], None, found["model_version"]]
+
+
+def test_the_same_decision_again_changes_nothing(client: httpx.Client, case: str) -> None:
+    found = search(client, 2, investigation=number_of(case))
+    best, other = (match["tracklet_id"] for match in found["matches"][:2])
+    for sent in ({"note": "gait", "query_id": found["query_id"]}, {}):
+        hit = decide(client, case, best, "confirmed", **sent).json()
+        decide(client, case, other, "rejected")
+        before = client.get(case).json(), client.get(f"{BASE}/audit").json()["entries"][0]["hash"]
+        assert decide(client, case, best, "confirmed", **sent).json() == hit
+        assert (client.get(case).json(), client.get(f"{BASE}/audit").json()["entries"][0]["hash"]) == before
 
 
 def test_what_cannot_be_decided_about_is_named(client: httpx.Client, case: str) -> None:

@@ -174,7 +174,10 @@ class Investigations:
         self._editable(investigation_id)
         asked = self._recent(query_id)
         self._keep(investigation_id, asked, [])
-        row, kept = next(one for one in self._repository.queries(investigation_id) if one[0].query_id == query_id)
+        queries = self._repository.queries(investigation_id)
+        row, kept = next((one for one in queries if one[0].query_id == query_id), (None, []))
+        if row is None:
+            raise NotFound("somebody removed this query again a moment ago")
         return self._query(investigation_id, row, kept, self._present([row]))
 
     def remove_query(self, investigation_id: str, query_id: str) -> None:

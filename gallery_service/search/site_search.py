@@ -387,10 +387,13 @@ class SiteSearch(LiveGallery):
         )
 
     def recent_query(self, caller: Caller, query_id: str) -> AskedQuery | None:
-        """A search that this caller made a moment ago, unless it started from somebody who was erased since."""
+        """A search that this caller made a moment ago, unless it started from somebody who was erased since, or of a
+        camera that they may no longer see."""
         asked = self.recent_queries.get(query_id, caller.name)
-        started_from = None if asked is None else asked.tracklet
-        return None if started_from is not None and self.erased.among([started_from]) else asked
+        if asked is None or asked.tracklet is None:
+            return asked
+        there = caller.sees(self.name, asked.tracklet.camera_id) and not self.erased.among([asked.tracklet])
+        return asked if there else None
 
     def keep_up(self) -> None:
         """Let go of what was erased, and load the gallery anew when it has changed, without anybody asking.

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -151,6 +152,33 @@ def test_a_search_is_taken_in_only_by_whoever_made_it(search: SiteSearch, case: 
     with pytest.raises(NotFound):
         Investigations(search, ANN).keep_query(case, found.query_id)
     assert Investigations(search, BEN).keep_query(case, found.query_id).asked_by == "ben"
+
+
+def test_a_search_from_a_camera_that_may_no_longer_be_seen_is_not_taken_in(search: SiteSearch, case: str) -> None:
+    before = Investigations(search, ANN).get(case)
+    foreign = next(hit.tracklet_id for hit in before.hits if hit.camera_id == "cam2")
+    assert foreign is not None
+    found = search.search_tracklet(BEN, foreign, SearchRequest())
+    with pytest.raises(NotFound):
+        Investigations(search, BEN_AT_1).keep_query(case, found.query_id)
+    assert Investigations(search, ANN).get(case) == before
+    assert Investigations(search, BEN).keep_query(case, found.query_id).tracklet_id == foreign
+
+
+def test_a_query_that_is_removed_while_it_is_taken_in(
+    search: SiteSearch, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query_id = search.search_image(BEN, encode_jpeg(synthetic.query_crop(1)), SearchRequest()).query_id
+    ben = Investigations(search, BEN)
+    add = ben._repository.add_query
+
+    def add_in_vain(*args: Any) -> None:
+        add(*args)
+        Investigations(search, ANN).remove_query(case, query_id)
+
+    monkeypatch.setattr(ben._repository, "add_query", add_in_vain)
+    with pytest.raises(NotFound, match="removed"):
+        ben.keep_query(case, query_id)
 
 
 def test_filters_of_a_query_name_no_camera_that_its_reader_may_not_see(search: SiteSearch, case: str) -> None:

@@ -65,7 +65,11 @@ def get_investigation(investigation_id: str, cases: Cases) -> schemas.Investigat
     return cases.get(investigation_id)
 
 
-@investigations.patch("/{investigation_id}", summary="Rename, describe, share, close or open", responses=_CHANGED)
+@investigations.patch(
+    "/{investigation_id}",
+    summary="Rename, describe, share, close or open",
+    responses=_CHANGED | error_answers(s409="Somebody changed it since the revision that was sent"),
+)
 def change_investigation(
     investigation_id: str, change: schemas.InvestigationChange, cases: EditedCases
 ) -> schemas.Investigation:

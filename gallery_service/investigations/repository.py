@@ -9,6 +9,8 @@ forgets nothing.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -54,6 +56,12 @@ class Case:
     shared_with: list[str]
     queries: int
     decisions: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def revision(self) -> str:
+        """Another one when anything that `InvestigationRepository.change` changes is."""
+        content = [self.row.title, self.row.purpose, self.row.notes, self.row.status, self.shared_with]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 
 class InvestigationRepository:
@@ -119,15 +127,26 @@ class InvestigationRepository:
             return self._cases(session, list(session.scalars(newest_first.limit(limit))))
 
     def change(
-        self, investigation_id: str, at: int, columns: dict[str, Any], shared_with: Sequence[str] | None
+        self,
+        investigation_id: str,
+        at: int,
+        columns: dict[str, Any],
+        shared_with: Sequence[str] | None,
+        revision: str | None,
     ) -> None:
         """Change columns of an investigation, and whom it is shared with unless that is None.
 
         Raises:
             NotFound: as `get`.
+            Conflict: its revision is another one; None: it may be any.
         """
         with self._writing() as session:
             row = self._touch(session, investigation_id, at)
+            if revision is not None and revision != self._cases(session, [row])[0].revision:
+                raise Conflict(
+                    "nothing was saved, since somebody changed this investigation meanwhile; load it again, and then "
+                    "change it"
+                )
             number = row.number
             details: dict[str, Any] = {"changed": sorted(columns)}
             if "status" in columns:

@@ -40,6 +40,10 @@ class InvestigationChange(_Body):
     notes: Notes | None = None
     status: Status | None = None
     shared_with: list[Name] | None = Field(None, max_length=100, description="Names of users who may see it too.")
+    revision: str | None = Field(
+        None,
+        description="As it was answered: when it is another one by now, nothing is changed (409). null: it may be any.",
+    )
 
 
 class QueryToKeep(_Body):
@@ -128,6 +132,9 @@ class Investigation(InvestigationSummary):
     """An investigation with all that the caller may see of it."""
 
     notes: str
+    revision: str = Field(
+        description="Of title, purpose, notes, status and sharing: another one when any of them is changed."
+    )
     query_list: list[KeptQuery] = Field(description="Oldest first.")
     hits: list[Hit] = Field(description="The latest decision first.")
 

@@ -88,6 +88,7 @@ class Investigations:
         return schemas.Investigation(
             **self._summary(case).model_dump(),
             notes=case.row.notes,
+            revision=case.revision,
             query_list=[self._query(investigation_id, row, kept, present) for row, kept in queries],
             hits=[self._hit(row, present) for row in hits],
         )
@@ -118,10 +119,11 @@ class Investigations:
         Raises:
             NotFound: as `get`.
             Forbidden: the caller neither began it nor is an admin.
+            Conflict: somebody else did, since the revision that the change is of.
         """
         self._managed(investigation_id)
-        columns = change.model_dump(exclude_none=True, exclude={"shared_with"})
-        self._repository.change(investigation_id, _now(), columns, change.shared_with)
+        columns = change.model_dump(exclude_none=True, exclude={"shared_with", "revision"})
+        self._repository.change(investigation_id, _now(), columns, change.shared_with, change.revision)
         return self.get(investigation_id)
 
     def remove(self, investigation_id: str) -> None:

@@ -38,6 +38,12 @@ document.addEventListener("htmx:after:swap", ({ detail: { ctx } }) => {
   if (ctx.response?.status < 400 && ctx.sourceElement?.matches("[data-closes]")) ctx.sourceElement.closest("dialog").close();
 });
 
+// An open dialog covers everything outside it, so what there is to tell goes into the one on top.
+const toasts = document.getElementById("toasts");
+const raiseToasts = () => ([...document.querySelectorAll("dialog[open]")].at(-1) ?? document.body).append(toasts);
+new MutationObserver(raiseToasts).observe(toasts, { childList: true });
+document.addEventListener("close", raiseToasts, true);
+
 export function toast(text) {
   const item = document.createElement("div");
   item.className = "toast alert";
@@ -50,7 +56,7 @@ export function toast(text) {
   close.setAttribute("aria-label", "Dismiss");
   close.textContent = "×";
   item.append(words, close);
-  document.getElementById("toasts").append(item);
+  toasts.append(item);
 }
 
 // Refusals that come before any page is asked (too large, too many, signed out) are JSON.

@@ -101,6 +101,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "Investigation": {
         **_SUMMARY,
         "notes": "Last seen at the stairs.",
+        "revision": "8f14e45fceea167a5a36dedd4bea2543",
         "query_list": [_KEPT_QUERY],
         "hits": [_HIT],
     },

@@ -6,6 +6,7 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -94,6 +95,29 @@ def test_an_investigation_begins_empty_and_can_be_changed(client: httpx.Client, 
     assert kept["shared_with"] == ["ann", "ben"]
     assert kept["changed_at"] > begun["changed_at"]
     assert client.patch(case, json={"shared_with": []}).json()["shared_with"] == []
+
+
+def test_of_two_who_change_the_same_revision_at_once_the_second_is_refused(client: httpx.Client, case: str) -> None:
+    revision = client.get(case).json()["revision"]
+    found = search(client, investigation=number_of(case))
+    decide(client, case, found["matches"][0]["tracklet_id"], "confirmed")
+    assert client.get(case).json()["revision"] == revision, "who works on it is in nobody's way"
+
+    def change(title: str) -> httpx.Response:
+        return client.patch(case, json={"title": title, "revision": revision})
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(change, "abcd"))
+    assert sorted(answer.status_code for answer in answers) == [200, 409, 409, 409]
+    (kept,) = (answer.json() for answer in answers if answer.status_code == 200)
+    assert client.get(case).json() == kept
+    assert kept["revision"] != revision
+    refused = change("e").json()["detail"]
+    assert "nothing was saved" in refused
+    for field, value in {"purpose": "p", "notes": "n", "shared_with": ["ben"], "status": "closed"}.items():
+        changed = client.patch(case, json={field: value, "revision": kept["revision"]}).json()
+        assert changed["revision"] != kept["revision"], field
+        kept = changed
 
 
 @pytest.mark.parametrize(

@@ -174,6 +174,40 @@ def test_a_field_that_is_sent_empty_is_emptied_and_one_that_is_not_sent_stays(se
         assert saved(title="Hat", purpose="case 15", shared_with="") == ("Hat", "", [])
 
 
+@pytest.mark.browser
+def test_what_somebody_changed_meanwhile_is_not_overwritten(chromium: WebDriver, service: RunningService) -> None:
+    page = chromium
+    with httpx.Client(base_url=f"{service.url}/api/v1/sites/toy") as client:
+        begun = {"title": "Glove", "purpose": "case 17", "notes": "seen once"}
+        number = client.post("/investigations", json=begun).json()["investigation_id"]
+        case = f"/investigations/{number}"
+        client.patch(case, json={"shared_with": ["ben"]})
+        page.get(f"{service.url}/sites/toy{case}")
+        one(page, "[name=notes]").send_keys(", by the door")
+        one(page, "[data-dialog=edit-case]").click()
+        one(page, "#edit-case [name=title]").send_keys("s, two of them")
+        client.patch(case, json={"shared_with": []})
+        one(page, "#edit-case .primary").click()
+        wait(page, "document.querySelector('.toast')")
+        assert "Nothing was saved" in one(page, ".toast").text
+        # Also above a dialog it is seen, and can be dismissed.
+        one(page, ".toast [data-dismiss]").click()
+        wait(page, "!document.querySelector('.toast')")
+        assert one(page, "#edit-case [name=title]").get_attribute("value") == "Gloves, two of them"
+        one(page, "#edit-case [aria-label=Cancel]").click()
+        one(page, ".panel form .dialog-end button").click()
+        wait(page, "document.querySelector('.toast')")
+        assert one(page, "[name=notes]").get_attribute("value") == "seen once, by the door"
+        kept = client.get(case).json()
+        assert (kept["title"], kept["notes"], kept["shared_with"]) == ("Glove", "seen once", [])
+        # Once the page was loaded again, it is saved.
+        page.refresh()
+        one(page, "[name=notes]").send_keys(" of the hall")
+        one(page, ".panel form .dialog-end button").click()
+        wait(page, "document.querySelector('[name=notes]').defaultValue.endsWith('of the hall')")
+        page.get_log("browser")  # which tells of the refusals
+
+
 def test_a_hit_that_is_missing_is_taken_out_and_nothing_decided_about_who_has_its_id(indexed_site: SiteConfig) -> None:
     with run_service(indexed_site.folder) as running, httpx.Client(base_url=running.url, timeout=60) as client:
         cases = "/api/v1/sites/toy/investigations"

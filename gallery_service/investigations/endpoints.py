@@ -51,7 +51,13 @@ def list_investigations(
     return cases.page(status, cursor, limit)
 
 
-@investigations.post("", summary="Begin an investigation", status_code=201, responses=_CHANGED)
+@investigations.post(
+    "",
+    summary="Begin an investigation",
+    status_code=201,
+    responses=_CHANGED
+    | {200: {"model": schemas.Investigation, "description": "It was there already, and stays as it is"}},
+)
 def begin_investigation(new: schemas.NewInvestigation, cases: EditedCases, response: Response) -> schemas.Investigation:
     """With an `investigation_id` of yours that is there already: that one as it is, and 200."""
     begun, added = cases.begin(new)

@@ -139,6 +139,8 @@ def test_beginning_the_same_one_again_makes_no_second_one(client: httpx.Client) 
     first, second = client.post(CASES, json=new), client.post(CASES, json=new | {"title": "Twice"})
     assert (first.status_code, second.status_code) == (201, 200)
     assert second.json() == first.json()
+    described = client.get("/openapi.json").json()["paths"]["/api/v1/sites/{site}/investigations"]["post"]["responses"]
+    assert described["200"]["content"] == described["201"]["content"]
 
 
 def test_pages_hold_every_investigation_once_newest_first(client: httpx.Client) -> None:

@@ -80,7 +80,7 @@ def test_a_model_can_be_taken_back_once(client: httpx.Client, folder: Path) -> N
 
 
 def test_what_is_erased_is_shown_first_and_goes_when_that_is_confirmed(client: httpx.Client) -> None:
-    wanted = {"camera": "cam1", "since": "2026-03-01T09:10:00", "until": "2026-03-01T09:10:02", "reason": "asked for"}
+    wanted = {"camera": "cam1", "since": "2026-03-01T09:10:00", "until": "2026-03-01T09:10:01", "reason": "asked for"}
     shown = client.post("/erasures", data=wanted).text
     assert "1 tracklet with 4 crops would go" in shown
     assert "Nothing was erased yet" in client.get("/erasures").text

@@ -37,7 +37,7 @@ def live_in(site: SiteConfig) -> None:
         columns = {"title": "Wäsche ☂ am Brunnen", "purpose": "case 7", "notes": "seen twice", "status": "open"}
         times = {"created_by": "eve", "created_at": NOW, "changed_at": NOW}
         cases.add({"investigation_id": case, **columns, **times})
-        cases.change(case, NOW + 1, {"notes": "seen three times,\nat noon"}, ["anna", "eve"])
+        cases.change(case, NOW + 1, {"notes": "seen three times,\nat noon"}, ["anna", "eve"], None)
         for found in seen[number : number + 2]:
             what = {
                 "tracklet_id": found.tracklet_id, "camera_id": found.camera_id,

@@ -27,6 +27,16 @@ from gallery_service.storage.tables import (
 if TYPE_CHECKING:
     from gallery_service.erasure.erased_tracklets import ErasedTracklets
 
+_IDENTITY = (
+    TrackletRow.tracklet_id,
+    TrackletRow.shard,
+    TrackletRow.camera_id,
+    TrackletRow.start_pts_s,
+    TrackletRow.end_pts_s,
+    ShardRow.recording_sha256,
+)
+"""What tells a tracklet from all others, and whether it was erased."""
+
 
 @dataclass(frozen=True)
 class StoredTracklet:
@@ -355,14 +365,7 @@ class GalleryRepository:
             return {}
         with Session(self._engine) as session:
             rows = session.execute(
-                select(
-                    TrackletRow.tracklet_id,
-                    TrackletRow.shard,
-                    TrackletRow.camera_id,
-                    TrackletRow.start_pts_s,
-                    TrackletRow.end_pts_s,
-                    ShardRow.recording_sha256,
-                )
+                select(*_IDENTITY)
                 .join(ShardRow, ShardRow.shard == TrackletRow.shard)
                 .where(ShardRow.recording_sha256.in_(self._erased.recordings()))
             ).all()
@@ -431,16 +434,11 @@ class VisibleGallery:
         with Session(self._engine) as session:
             rows = session.execute(
                 select(
-                    TrackletRow.tracklet_id,
-                    TrackletRow.shard,
-                    TrackletRow.camera_id,
-                    TrackletRow.start_pts_s,
-                    TrackletRow.end_pts_s,
+                    *_IDENTITY,
                     TrackletRow.first_seen,
                     TrackletRow.last_seen,
                     TrackletRow.best_crop_offset,
                     TrackletRow.best_crop_length,
-                    ShardRow.recording_sha256,
                 )
                 .join(ShardRow, ShardRow.shard == TrackletRow.shard)
                 .where(TrackletRow.tracklet_id.in_(tracklet_ids), self._seen(TrackletRow.camera_id))
